@@ -1,0 +1,103 @@
+//! What can go wrong in the store, as one typed error with an optional hint.
+
+use crate::SnapshotId;
+use digest::{Digest, VerifyError};
+use rustix::io::Errno;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A failure of the store. The message names the object; [`Error::hint`] says what may help.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot {op} `{}`", path.display())]
+    Io { op: &'static str, path: PathBuf, source: io::Error },
+    /// No blocks, no inodes or no quota. What was written for the failed call is gone again.
+    #[error("no space left to {op} `{}`", path.display())]
+    NoSpace { op: &'static str, path: PathBuf, source: io::Error },
+    /// The device itself failed (EIO). Nothing was committed.
+    #[error("the disk failed to {op} `{}`", path.display())]
+    Device { op: &'static str, path: PathBuf, source: io::Error },
+    /// No such blob.
+    #[error("blob {0} is not in the store")]
+    MissingBlob(Digest),
+    /// No such snapshot, or one that a power failure made unusable.
+    #[error("snapshot {0} is not in the store")]
+    MissingSnapshot(SnapshotId),
+    /// A stored blob no longer has the bytes of its name. It was moved to `quarantine`.
+    #[error("blob {digest} is damaged and was set aside")]
+    Damaged { digest: Digest, source: VerifyError },
+    /// Bytes offered for storage are not the announced ones.
+    #[error("refused content that is not what was announced")]
+    Mismatch(#[source] VerifyError),
+    /// A blob is larger than the caller wants to hold in memory.
+    #[error("blob {digest} has {size} bytes, more than the {max} allowed here")]
+    TooLarge { digest: Digest, size: u64, max: u64 },
+    /// The store on disk is of a kind that this program does not know.
+    #[error("the store `{}` has format {found}, which this program cannot use", path.display())]
+    Format { path: PathBuf, found: String },
+    /// The store may only be read by this program.
+    #[error("the store `{}` is read-only for this program", path.display())]
+    ReadOnly { path: PathBuf },
+    /// A file of the store holds something else than it must.
+    #[error("`{}` is malformed", path.display())]
+    Malformed { path: PathBuf, source: serde_json::Error },
+    /// A reference was changed by someone else.
+    #[error("reference `{name}` points at {found}, not at {expected}")]
+    RefConflict { name: String, expected: String, found: String },
+    /// A reference name that cannot be stored.
+    #[error("`{0}` cannot be a reference name")]
+    RefName(String),
+}
+
+impl Error {
+    /// What the user can do about it, where there is something.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::NoSpace { .. } => {
+                Some("free space with `ctrbuild prune`, or move the store to a larger disk")
+            }
+            Error::Device { .. } => {
+                Some("check the kernel log and the disk; then run `ctrbuild store verify`")
+            }
+            Error::Damaged { .. } => Some("run `ctrbuild store verify --repair`, then build or pull again"),
+            Error::Malformed { .. } => Some("run `ctrbuild store verify --repair`"),
+            Error::Format { .. } => Some("use a newer ctrbuild, or another folder for the store"),
+            Error::ReadOnly { .. } => Some("a newer ctrbuild upgraded this store; use that one to change it"),
+            Error::Io { source, .. } => match Errno::from_io_error(source) {
+                Some(Errno::MFILE | Errno::NFILE) => Some("raise the limit of open files (`ulimit -n`)"),
+                Some(Errno::ACCESS | Errno::PERM) => {
+                    Some("the store must belong to the user who runs the build")
+                }
+                Some(Errno::ROFS) => Some("the store is on a read-only file system"),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether this means that the thing asked for does not exist.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Error::MissingBlob(_) | Error::MissingSnapshot(_))
+    }
+
+    pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Error {
+        let path = path.to_path_buf();
+        match Errno::from_io_error(&source) {
+            Some(Errno::NOSPC | Errno::DQUOT) => Error::NoSpace { op, path, source },
+            Some(Errno::IO) => Error::Device { op, path, source },
+            _ => Error::Io { op, path, source },
+        }
+    }
+}
+
+/// Turns the error of a system call on `path` into [`Error`].
+pub(crate) trait Context<T> {
+    fn at(self, op: &'static str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn at(self, op: &'static str, path: &Path) -> Result<T, Error> {
+        self.map_err(|e| Error::io(op, path, e.into()))
+    }
+}

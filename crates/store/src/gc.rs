@@ -1,0 +1,327 @@
+//! Collection: what is reachable stays, what a policy evicts and what nothing reaches goes.
+//!
+//! Roots are the references, with all that their manifests reach, and the leases of living
+//! processes. Cache and layer records that no root keeps are entries that the policy may evict; an
+//! object goes once neither a root nor a remaining entry needs it. The decision happens under the
+//! exclusive collection lock; folders are only renamed away under it and deleted after it.
+
+use crate::disk;
+use crate::mark::{Entry, EntryId, Inventory, Object};
+use crate::{LocalStore, Result};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Abandoned partial downloads are kept for this long.
+const PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What to remove besides garbage (which nothing reaches any more, and which always goes).
+///
+/// Entries that match all given ages are evicted, the longest unused first, until the store is no
+/// larger than `keep_bytes`. With no age and no size, no entry is evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GcPolicy {
+    /// Match entries that were not used for this long.
+    pub unused_for: Option<Duration>,
+    /// Match entries that were made at least this long ago.
+    pub older_than: Option<Duration>,
+    /// Stop once the store's objects take no more bytes than this.
+    pub keep_bytes: Option<u64>,
+}
+
+impl GcPolicy {
+    /// Remove only what nothing reaches.
+    pub const GARBAGE: GcPolicy = GcPolicy { unused_for: None, older_than: None, keep_bytes: None };
+    /// Remove all that neither a reference nor a running process keeps.
+    pub const ALL: GcPolicy =
+        GcPolicy { unused_for: Some(Duration::ZERO), older_than: None, keep_bytes: None };
+
+    fn evicts(&self) -> bool {
+        *self != GcPolicy::GARBAGE
+    }
+}
+
+/// Kinds of things in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Blob,
+    Snapshot,
+    LayerRecord,
+    CacheRecord,
+    /// Unfinished downloads.
+    Partial,
+    /// What running processes are making, and remains of dead ones.
+    Unfinished,
+    /// Damaged blobs that were set aside.
+    Quarantined,
+}
+
+/// One thing that a collection removed, or would remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    pub kind: Kind,
+    pub id: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// What a collection did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GcReport {
+    pub removed: Vec<Removed>,
+    /// Bytes on disk that were, or would be, freed.
+    pub freed: u64,
+    /// Bytes on disk of the objects that stay.
+    pub kept: u64,
+}
+
+/// Space that one kind takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub count: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Bytes on disk that `gc(&GcPolicy::ALL)` would free now.
+    pub reclaimable: u64,
+}
+
+impl LocalStore {
+    /// Collect by `policy`. Safe beside running builds in any process: what they hold stays.
+    pub fn gc(&self, policy: &GcPolicy) -> Result<GcReport> {
+        self.check_writable()?;
+        // The lease first: it cannot be made under the exclusive lock. A full disk may refuse it, and
+        // collecting must work then too.
+        let _ = self.lease_id();
+        let mut report = GcReport::default();
+        let (count, bytes) = self.drop_old_partials(PARTIAL_AGE)?;
+        if count > 0 {
+            report.removed.push(Removed { kind: Kind::Partial, id: format!("{count} downloads"), bytes });
+        }
+        self.drop_dead_key_locks()?;
+        // Measured before the lock, since that reads every folder of a new snapshot; the sizes are
+        // noted, so that the second measurement costs nothing.
+        for name in disk::names(&self.path("snapshots"))? {
+            if let Ok(id) = name.parse() {
+                self.snapshot_usage(&id);
+            }
+        }
+        let guard = self.exclusive()?;
+        let mut doomed = self.reap(&guard)?;
+        let inventory = self.inventory()?;
+        let plan = Plan::new(&inventory, policy, self.now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        for id in inventory.broken.iter().chain(&plan.evicted) {
+            disk::remove_file(&self.entry_path(id))?;
+        }
+        for (object, _) in &plan.garbage {
+            match object {
+                Object::Blob(digest) => drop(disk::remove_file(&self.blob_path(digest))?),
+                Object::Snapshot(id) => doomed.push(self.to_trash(&self.snapshot_dir(id))?),
+            }
+        }
+        self.drop_markers(&inventory, &plan)?;
+        if !plan.evicted.is_empty() || !inventory.broken.is_empty() {
+            self.compact_index()?;
+        }
+        let trash = disk::names(&self.path("trash"))?.into_iter().map(|n| self.path("trash").join(n));
+        doomed.extend(trash);
+        drop(guard);
+        plan.describe(&inventory, &mut report);
+        for path in doomed {
+            disk::remove_tree(&path)?;
+        }
+        Ok(report)
+    }
+
+    /// What [`LocalStore::gc`] would do now; changes nothing.
+    pub fn gc_preview(&self, policy: &GcPolicy) -> Result<GcReport> {
+        let inventory = self.inventory()?;
+        let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut report = GcReport::default();
+        Plan::new(&inventory, policy, now).describe(&inventory, &mut report);
+        Ok(report)
+    }
+
+    /// Space by kind.
+    pub fn df(&self) -> Result<BTreeMap<Kind, Usage>> {
+        let inventory = self.inventory()?;
+        let mut usage: BTreeMap<Kind, Usage> = BTreeMap::new();
+        for (object, bytes) in &inventory.objects {
+            let kind = match object {
+                Object::Blob(_) => Kind::Blob,
+                Object::Snapshot(_) => Kind::Snapshot,
+            };
+            let reclaimable = if inventory.rooted.contains(object) { 0 } else { *bytes };
+            usage.entry(kind).or_default().add(*bytes, reclaimable);
+        }
+        for entry in &inventory.entries {
+            let bytes = disk::own_usage(&self.entry_path(&entry.id));
+            usage.entry(entry.kind()).or_default().add(bytes, if entry.rooted { 0 } else { bytes });
+        }
+        for (folder, kind) in [
+            ("partial", Kind::Partial),
+            ("active", Kind::Unfinished),
+            ("tmp", Kind::Unfinished),
+            ("trash", Kind::Unfinished),
+            ("quarantine", Kind::Quarantined),
+        ] {
+            for name in disk::names(&self.path(folder))? {
+                let path = self.path(folder).join(name);
+                let bytes = disk::own_usage(&path) + disk::tree_usage(&path);
+                usage.entry(kind).or_default().add(bytes, 0);
+            }
+        }
+        Ok(usage)
+    }
+
+    /// Remove the markers of batches that no record is left of.
+    fn drop_markers(&self, inventory: &Inventory, plan: &Plan) -> Result<()> {
+        let garbage: HashSet<&Object> = plan.garbage.iter().map(|(o, _)| o).collect();
+        let evicted: HashSet<&EntryId> = plan.evicted.iter().collect();
+        let mut live: HashSet<&str> =
+            inventory.entries.iter().filter(|e| !evicted.contains(&e.id)).map(|e| e.batch.as_str()).collect();
+        live.extend(
+            inventory
+                .snapshot_batches
+                .iter()
+                .filter(|(id, _)| !garbage.contains(&Object::Snapshot((*id).clone())))
+                .map(|(_, batch)| batch.as_str()),
+        );
+        for name in disk::names(&self.path("batches"))? {
+            if !live.contains(name.as_str()) {
+                disk::remove_file(&self.path("batches").join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrite the index without keys that have no record any more. Appenders are locked out.
+    fn compact_index(&self) -> Result<()> {
+        let mut files = Vec::new();
+        self.each_sharded("index-v1", "", |_, path| {
+            files.push(path.to_path_buf());
+            Ok(())
+        })?;
+        for path in files {
+            let text = disk::read_optional(&path)?.unwrap_or_default();
+            let mut lines: Vec<&str> = Vec::new();
+            let mut seen = HashSet::new();
+            let text = String::from_utf8_lossy(&text);
+            for line in text.lines().rev().filter(|l| !l.is_empty()) {
+                let Ok(key) = line.parse() else { continue };
+                if seen.insert(line) && self.cache_path(&key).exists() {
+                    lines.push(line);
+                }
+            }
+            if lines.is_empty() {
+                disk::remove_file(&path)?;
+            } else if text.lines().filter(|l| !l.is_empty()).count() > lines.len()
+                && let Some(tmp) = self.tmp_path_if_leased()
+            {
+                let mut fresh = String::new();
+                for line in lines.iter().rev() {
+                    fresh.push_str(line);
+                    fresh.push('\n');
+                }
+                disk::write_atomic(&tmp, &path, fresh.as_bytes(), disk::Durability::Cached)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Usage {
+    fn add(&mut self, bytes: u64, reclaimable: u64) {
+        self.count += 1;
+        self.bytes += bytes;
+        self.reclaimable += reclaimable;
+    }
+}
+
+impl Entry {
+    fn kind(&self) -> Kind {
+        match self.id {
+            EntryId::Record(_) => Kind::CacheRecord,
+            EntryId::Layer(_) => Kind::LayerRecord,
+        }
+    }
+}
+
+struct Plan {
+    evicted: Vec<EntryId>,
+    garbage: Vec<(Object, u64)>,
+    kept: u64,
+}
+
+impl Plan {
+    fn new(inventory: &Inventory, policy: &GcPolicy, now: Duration) -> Plan {
+        // How many entries need each object; rooted ones can never be freed.
+        let mut users: HashMap<&Object, u32> = HashMap::new();
+        for object in inventory.entries.iter().flat_map(|e| &e.needs) {
+            *users.entry(object).or_default() += 1;
+        }
+        let mut kept: u64 = inventory
+            .objects
+            .iter()
+            .filter(|(o, _)| inventory.rooted.contains(*o) || users.contains_key(*o))
+            .map(|(_, bytes)| bytes)
+            .sum();
+        let mut evicted = Vec::new();
+        for entry in policy.candidates(inventory, now) {
+            if policy.keep_bytes.is_some_and(|limit| kept <= limit) {
+                break;
+            }
+            for object in &entry.needs {
+                let Some(count) = users.get_mut(object) else { continue };
+                *count -= 1;
+                if *count == 0 && !inventory.rooted.contains(object) {
+                    kept -= inventory.objects.get(object).copied().unwrap_or(0);
+                }
+            }
+            evicted.push(entry.id.clone());
+        }
+        let garbage = inventory
+            .objects
+            .iter()
+            .filter(|(o, _)| !inventory.rooted.contains(*o) && users.get(*o).copied().unwrap_or(0) == 0)
+            .map(|(o, bytes)| (o.clone(), *bytes))
+            .collect();
+        Plan { evicted, garbage, kept }
+    }
+
+    fn describe(&self, inventory: &Inventory, report: &mut GcReport) {
+        for id in inventory.broken.iter().chain(&self.evicted) {
+            let (kind, id) = match id {
+                EntryId::Record(key) => (Kind::CacheRecord, key.to_string()),
+                EntryId::Layer(diff) => (Kind::LayerRecord, diff.to_string()),
+            };
+            report.removed.push(Removed { kind, id, bytes: 0 });
+        }
+        for (object, bytes) in &self.garbage {
+            let (kind, id) = match object {
+                Object::Blob(digest) => (Kind::Blob, digest.to_string()),
+                Object::Snapshot(id) => (Kind::Snapshot, id.to_string()),
+            };
+            report.removed.push(Removed { kind, id, bytes: *bytes });
+        }
+        report.freed = report.removed.iter().map(|r| r.bytes).sum();
+        report.kept = self.kept;
+    }
+}
+
+impl GcPolicy {
+    /// Entries that may be evicted, the longest unused first.
+    fn candidates<'a>(&self, inventory: &'a Inventory, now: Duration) -> Vec<&'a Entry> {
+        if !self.evicts() {
+            return Vec::new();
+        }
+        let used = |e: &Entry| e.used.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut matching: Vec<&Entry> = inventory
+            .entries
+            .iter()
+            .filter(|e| !e.rooted)
+            .filter(|e| self.unused_for.is_none_or(|age| used(e) + age <= now || age.is_zero()))
+            .filter(|e| self.older_than.is_none_or(|age| Duration::from_secs(e.created) + age <= now))
+            .collect();
+        matching.sort_by_key(|e| used(e));
+        matching
+    }
+}

@@ -1,0 +1,153 @@
+//! Kernel locks: the collection lock, one lock a cache key, the lock of references.
+//!
+//! All are `flock`s on files of their own; the kernel frees them when their process dies. A lock
+//! conflicts between two guards also inside one process.
+
+use crate::disk;
+use crate::error::Context;
+use crate::{LocalStore, Result};
+use digest::CacheKey;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Holds the store-wide collection lock. Shared: nothing is collected meanwhile, held for the
+/// microseconds between finding a thing and noting that it is in use. Exclusive: nothing is found
+/// or noted meanwhile, held while a collection decides.
+pub(crate) struct GcGuard(#[expect(dead_code, reason = "dropping it frees the lock")] File);
+
+/// The right to compute what one cache key stands for. Freed when dropped.
+#[derive(Debug)]
+pub struct KeyGuard {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for KeyGuard {
+    fn drop(&mut self) {
+        // Unlinked while still locked: whoever waits sees a file without a name and starts over.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The right to change several references as one. Freed when dropped.
+#[derive(Debug)]
+pub struct RefsGuard {
+    _dir: File,
+}
+
+impl LocalStore {
+    fn gc_lock_file(&self) -> Result<(File, PathBuf)> {
+        let path = self.path("gc.lock");
+        let file = File::open(&path).at("open", &path)?;
+        Ok((file, path))
+    }
+    pub(crate) fn shared(&self) -> Result<GcGuard> {
+        let (file, path) = self.gc_lock_file()?;
+        retry(|| file.lock_shared()).at("lock", &path)?;
+        Ok(GcGuard(file))
+    }
+    pub(crate) fn exclusive(&self) -> Result<GcGuard> {
+        let (file, path) = self.gc_lock_file()?;
+        retry(|| file.lock()).at("lock", &path)?;
+        Ok(GcGuard(file))
+    }
+    pub(crate) fn try_exclusive(&self) -> Result<Option<GcGuard>> {
+        let (file, path) = self.gc_lock_file()?;
+        Ok(try_lock(&file).at("lock", &path)?.then_some(GcGuard(file)))
+    }
+
+    /// Wait until nobody else computes `key`, in this process or another, and take the turn. Look the
+    /// key up again afterwards: the one before may have stored it. Blocks; two threads of one process
+    /// that ask for the same key wait for each other too.
+    pub fn key_lock(&self, key: &CacheKey) -> Result<KeyGuard> {
+        self.check_writable()?;
+        let path = self.path("locks").join(key.hex());
+        loop {
+            let file = disk::open_or_create(&path).at("open", &path)?;
+            retry(|| file.lock()).at("lock", &path)?;
+            if still_named(&file, &path) {
+                return Ok(KeyGuard { path, _file: file });
+            }
+        }
+    }
+
+    /// As [`LocalStore::key_lock`], but `None` where somebody else has the turn.
+    pub fn try_key_lock(&self, key: &CacheKey) -> Result<Option<KeyGuard>> {
+        self.check_writable()?;
+        let path = self.path("locks").join(key.hex());
+        loop {
+            let file = disk::open_or_create(&path).at("open", &path)?;
+            if !try_lock(&file).at("lock", &path)? {
+                return Ok(None);
+            }
+            if still_named(&file, &path) {
+                return Ok(Some(KeyGuard { path, _file: file }));
+            }
+        }
+    }
+
+    /// Remove the lock files of processes that died with a turn.
+    pub(crate) fn drop_dead_key_locks(&self) -> Result<()> {
+        for name in disk::names(&self.path("locks"))? {
+            let path = self.path("locks").join(name);
+            // As KeyGuard does: unlinked only while locked, and only the file that the name means.
+            if let Ok(file) = File::open(&path)
+                && try_lock(&file).at("lock", &path)?
+                && still_named(&file, &path)
+            {
+                disk::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keep all others from changing references. [`LocalStore::set_ref`] and
+    /// [`LocalStore::delete_ref`] take this lock themselves; use their `_locked` forms under it.
+    pub fn refs_lock(&self) -> Result<RefsGuard> {
+        self.check_writable()?;
+        Ok(RefsGuard { _dir: lock_dir(&self.path("refs"))? })
+    }
+}
+
+/// Lock a folder itself, as a lock for read-modify-write of the files in it.
+pub(crate) fn lock_dir(dir: &Path) -> Result<File> {
+    let file = match File::open(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            disk::with_parent(&dir.join("x"), || File::open(dir)).at("open", dir)?
+        }
+        other => other.at("open", dir)?,
+    };
+    retry(|| file.lock()).at("lock", dir)?;
+    Ok(file)
+}
+
+/// `Ok(false)` where somebody else holds the lock.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+    }
+}
+
+pub(crate) fn retry(mut lock: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    loop {
+        match lock() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Whether `path` still names the file that is open as `file`.
+pub(crate) fn still_named(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => open.ino() == named.ino() && open.dev() == named.dev(),
+        _ => false,
+    }
+}

@@ -1,0 +1,174 @@
+//! Partial downloads: bytes of an announced blob that survive a failed attempt.
+
+use crate::blob::{check, write_error};
+use crate::disk;
+use crate::error::{Context, Error};
+use crate::lock::{retry, still_named};
+use crate::{LocalStore, Result};
+use digest::{Digest, Sha256, VerifyError};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+/// What there is of a blob that is wanted.
+#[derive(Debug)]
+pub enum Partial {
+    /// All of it: somebody else brought it meanwhile. It is held.
+    Present,
+    /// Continue at [`PartialBlob::len`].
+    Resume(PartialBlob),
+}
+
+/// The bytes so far, locked against other downloaders of the same blob. Dropping it keeps them.
+pub struct PartialBlob {
+    store: LocalStore,
+    path: PathBuf,
+    file: File,
+    hasher: Sha256,
+    len: u64,
+    expected: (Digest, u64),
+}
+
+impl std::fmt::Debug for PartialBlob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PartialBlob")
+            .field("expected", &self.expected)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialBlob {
+    /// Bytes that are there already: where a `Range` request begins.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// Start over, for a source that cannot continue in the middle.
+    pub fn restart(&mut self) -> Result<()> {
+        self.file.set_len(0).at("truncate", &self.path)?;
+        self.hasher = Sha256::new();
+        self.len = 0;
+        Ok(())
+    }
+    /// Verify, sync and name the blob; see [`crate::BlobWriter::commit`]. Bytes that turn out to be
+    /// wrong are dropped; where some are missing still, they are kept and the size is reported.
+    pub fn commit(self) -> Result<(Digest, u64)> {
+        let (digest, size) = self.expected;
+        if self.len < size {
+            return Err(Error::Mismatch(VerifyError::Size { digest, expected: size, actual: self.len }));
+        }
+        if let Err(e) = check(Some(self.expected), self.hasher.clone().finish(), self.len) {
+            disk::remove_file(&self.path)?;
+            return Err(e);
+        }
+        self.store.name_blob(&self.file, &self.path, digest, size)?;
+        Ok(self.expected)
+    }
+    /// Drop the bytes.
+    pub fn discard(self) -> Result<()> {
+        disk::remove_file(&self.path).map(|_| ())
+    }
+}
+
+impl Write for PartialBlob {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let (digest, expected) = self.expected;
+        let actual = self.len + buf.len() as u64;
+        if actual > expected {
+            return Err(VerifyError::Size { digest, expected, actual }.into());
+        }
+        let n = self.file.write(buf)?;
+        self.hasher.update(&buf[..n]);
+        self.len += n as u64;
+        Ok(n)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl LocalStore {
+    /// Begin or continue to bring a blob in. Waits while somebody else brings the same one, in this
+    /// process or another. Write large pieces: there is no buffer in between.
+    pub fn partial(&self, digest: &Digest, size: u64) -> Result<Partial> {
+        self.check_writable()?;
+        let path = self.path("partial").join(digest.hex());
+        loop {
+            if self.blob_size(digest)? == Some(size) {
+                return Ok(Partial::Present);
+            }
+            let mut file = disk::open_or_create(&path).at("open", &path)?;
+            retry(|| file.lock()).at("lock", &path)?;
+            // The one before may have renamed or removed the file that was waited for.
+            if !still_named(&file, &path) {
+                continue;
+            }
+            let (hasher, len) = rehash(&mut file).at("read", &path)?;
+            let mut partial =
+                PartialBlob { store: self.clone(), path, file, hasher, len, expected: (*digest, size) };
+            if len > size {
+                partial.restart()?;
+            }
+            return Ok(Partial::Resume(partial));
+        }
+    }
+
+    /// [`LocalStore::ingest`] of a stream: what arrives is written, verified and committed.
+    pub fn ingest_from(&self, expected: Option<(Digest, u64)>, mut from: impl Read) -> Result<(Digest, u64)> {
+        let mut writer = self.ingest(expected)?;
+        let mut buf = vec![0; 256 * 1024];
+        loop {
+            let n = match from.read(&mut buf) {
+                Ok(0) => return writer.commit(),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Error::io("receive", &self.path("tmp"), e)),
+            };
+            writer.write_all(&buf[..n]).map_err(|e| write_error(&self.path("tmp"), e))?;
+        }
+    }
+
+    /// Drop partial downloads that nobody works on and nobody touched for `age`. Returns bytes freed.
+    pub(crate) fn drop_old_partials(&self, age: std::time::Duration) -> Result<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let (mut count, mut bytes) = (0, 0);
+        for name in disk::names(&self.path("partial"))? {
+            let path = self.path("partial").join(name);
+            let Ok(file) = File::open(&path) else { continue };
+            if !crate::lock::try_lock(&file).at("lock", &path)? || !still_named(&file, &path) {
+                continue;
+            }
+            let meta = fs::metadata(&path).at("read", &path)?;
+            let old = meta
+                .modified()
+                .ok()
+                .and_then(|m| self.now().duration_since(m).ok())
+                .is_some_and(|a| a >= age);
+            if old && disk::remove_file(&path)? {
+                count += 1;
+                bytes += meta.blocks() * 512;
+            }
+        }
+        Ok((count, bytes))
+    }
+}
+
+fn rehash(file: &mut File) -> io::Result<(Sha256, u64)> {
+    let mut hasher = Sha256::new();
+    let mut len = 0;
+    let mut buf = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buf) {
+            Ok(0) => return Ok((hasher, len)),
+            Ok(n) => {
+                hasher.update(&buf[..n]);
+                len += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}

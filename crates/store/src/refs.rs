@@ -1,0 +1,189 @@
+//! References: names that keep images, one file each.
+
+use crate::disk::{self, Durability};
+use crate::error::Error;
+use crate::lease::Held;
+use crate::lock::RefsGuard;
+use crate::{LocalStore, Result};
+use digest::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Longest escaped name that is used as a file name as it is.
+const LONGEST: usize = 200;
+
+/// Where a reference points: a descriptor (OCI image spec, descriptor.md).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefTarget {
+    pub media_type: String,
+    pub digest: Digest,
+    /// Bytes of the blob.
+    pub size: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One reference, as stored in `refs/<escaped name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefV1 {
+    version: u32,
+    pub name: String,
+    pub target: RefTarget,
+    /// What the reference is for, such as `image` or `base`; free for the caller.
+    pub kind: String,
+    /// Seconds since 1970.
+    pub updated: u64,
+}
+
+/// What a reference must be for a change to happen (compare and swap).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// Whatever it is.
+    Any,
+    /// It must not exist.
+    Absent,
+    /// It must point at this blob.
+    Digest(Digest),
+}
+
+impl LocalStore {
+    /// One reference by name.
+    pub fn get_ref(&self, name: &str) -> Result<Option<RefV1>> {
+        let path = self.path("refs").join(file_name(name)?);
+        let Some(bytes) = disk::read_optional(&path)? else { return Ok(None) };
+        let found: RefV1 = serde_json::from_slice(&bytes)
+            .map_err(|source| Error::Malformed { path: path.clone(), source })?;
+        // Also guards against two long names with one hash.
+        Ok((found.name == name).then_some(found))
+    }
+
+    /// All references, by name. Malformed files are left out here and named by
+    /// [`LocalStore::verify`].
+    pub fn list_refs(&self) -> Result<Vec<RefV1>> {
+        let mut out = Vec::new();
+        for file in disk::names(&self.path("refs"))? {
+            let bytes = disk::read_optional(&self.path("refs").join(file))?;
+            out.extend(bytes.and_then(|b| serde_json::from_slice::<RefV1>(&b).ok()));
+        }
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(out)
+    }
+
+    /// Point `name` at a blob that is in the store, and seal the batch before that: `Ok` means that
+    /// the reference and everything this handle stored before survive power loss.
+    ///
+    /// # Errors
+    /// [`Error::RefConflict`] where `expected` does not hold, [`Error::MissingBlob`] without target.
+    pub fn set_ref(&self, name: &str, target: RefTarget, kind: &str, expected: &Expected) -> Result<RefV1> {
+        // Sealed before the lock, since that may take long; under it there is little left to sync.
+        self.seal_batch()?;
+        let guard = self.refs_lock()?;
+        self.set_ref_locked(name, target, kind, expected, &guard)
+    }
+
+    /// [`LocalStore::set_ref`] under a lock that spans several changes.
+    pub fn set_ref_locked(
+        &self,
+        name: &str,
+        target: RefTarget,
+        kind: &str,
+        expected: &Expected,
+        _guard: &RefsGuard,
+    ) -> Result<RefV1> {
+        let path = self.path("refs").join(file_name(name)?);
+        self.expect_ref(name, expected)?;
+        if self.blob_size(&target.digest)?.is_none() {
+            return Err(Error::MissingBlob(target.digest));
+        }
+        self.seal_batch()?;
+        let record = RefV1 {
+            version: 1,
+            name: name.to_string(),
+            target,
+            kind: kind.to_string(),
+            updated: self.now_secs(),
+        };
+        let bytes =
+            serde_json::to_vec(&record).map_err(|source| Error::Malformed { path: path.clone(), source })?;
+        let tmp = self.tmp_path()?;
+        let shared = self.shared()?;
+        self.hold_guarded(&[Held::Blob(record.target.digest)], &shared)?;
+        disk::write_atomic(&tmp, &path, &bytes, Durability::Synced)?;
+        Ok(record)
+    }
+
+    /// Remove a reference. `Ok(false)` where there was none. What it kept stays until a collection.
+    pub fn delete_ref(&self, name: &str, expected: &Expected) -> Result<bool> {
+        let guard = self.refs_lock()?;
+        self.delete_ref_locked(name, expected, &guard)
+    }
+
+    /// [`LocalStore::delete_ref`] under a lock that spans several changes.
+    pub fn delete_ref_locked(&self, name: &str, expected: &Expected, _guard: &RefsGuard) -> Result<bool> {
+        let path = self.path("refs").join(file_name(name)?);
+        self.expect_ref(name, expected)?;
+        let removed = disk::remove_file(&path)?;
+        if removed {
+            disk::sync_dir(&self.path("refs"))?;
+        }
+        Ok(removed)
+    }
+
+    fn expect_ref(&self, name: &str, expected: &Expected) -> Result<()> {
+        if *expected == Expected::Any {
+            return Ok(());
+        }
+        let found = self.get_ref(name)?.map(|r| r.target.digest);
+        let holds = match expected {
+            Expected::Any => true,
+            Expected::Absent => found.is_none(),
+            Expected::Digest(digest) => found == Some(*digest),
+        };
+        let nothing = || "nothing".to_string();
+        if holds {
+            return Ok(());
+        }
+        Err(Error::RefConflict {
+            name: name.to_string(),
+            expected: match expected {
+                Expected::Digest(digest) => digest.to_string(),
+                _ => nothing(),
+            },
+            found: found.map_or_else(nothing, |d| d.to_string()),
+        })
+    }
+}
+
+/// The file of a name: letters, digits and `.-_` as they are, other bytes as `%XX`; names that get
+/// too long are told by their hash.
+fn file_name(name: &str) -> Result<String> {
+    if name.is_empty() || name.len() > 4096 || name.contains('\0') {
+        return Err(Error::RefName(name.chars().take(100).collect()));
+    }
+    let mut out = String::with_capacity(name.len() + 8);
+    for (i, b) in name.bytes().enumerate() {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => out.push(char::from(b)),
+            b'.' if i > 0 => out.push('.'),
+            _ => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    if out.len() > LONGEST {
+        out = format!("%sha256-{}", Digest::of(name.as_bytes()).hex());
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_safe_files() {
+        assert_eq!(file_name("docker.io/library/a:1").unwrap(), "docker.io%2Flibrary%2Fa%3A1");
+        assert_eq!(file_name("..").unwrap(), "%2E.");
+        assert_eq!(file_name("%41").unwrap(), "%2541");
+        assert!(file_name(&"x".repeat(4000)).unwrap().len() < 255);
+        assert!(file_name("").is_err() && file_name("a\0").is_err());
+    }
+}

@@ -1,0 +1,309 @@
+//! Snapshots: one layer's files each, in the form of an overlay upper folder.
+
+use crate::batch::Stamp;
+use crate::disk::{self, Durability};
+use crate::error::{Context, Error};
+use crate::lease::Held;
+use crate::{LocalStore, Result};
+use digest::{DiffId, Digest};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Name of a snapshot: 128 random bits as 32 lower-case hexadecimal digits. It says nothing about
+/// the content.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId(Box<str>);
+
+impl SnapshotId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl fmt::Debug for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SnapshotId({})", self.0)
+    }
+}
+/// Text that is no snapshot id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a snapshot id")]
+pub struct ParseSnapshotIdError(String);
+
+impl FromStr for SnapshotId {
+    type Err = ParseSnapshotIdError;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        if disk::is_random_hex(s) {
+            Ok(SnapshotId(s.into()))
+        } else {
+            Err(ParseSnapshotIdError(s.to_string()))
+        }
+    }
+}
+impl Serialize for SnapshotId {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+impl<'de> Deserialize<'de> for SnapshotId {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What the maker of a snapshot knows about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotMeta {
+    /// Digest of the layer's tar, where it is known already.
+    pub diff_id: Option<DiffId>,
+    /// Bytes of that tar.
+    pub tar_size: Option<u64>,
+    /// Folders that were needed but that the layer has no entry for, relative to its root.
+    pub implicit_dirs: Vec<PathBuf>,
+    /// Free for the maker; kept as it is.
+    pub extra: BTreeMap<String, String>,
+}
+
+/// `snapshots/<id>/meta.json`, version 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotV1 {
+    version: u32,
+    pub diff_id: Option<DiffId>,
+    /// Bytes of the layer's uncompressed tar.
+    pub tar_size: Option<u64>,
+    #[serde(with = "paths", default)]
+    pub implicit_dirs: Vec<PathBuf>,
+    #[serde(default)]
+    pub extra: BTreeMap<String, String>,
+    /// Seconds since 1970.
+    pub created: u64,
+    pub(crate) stamp: Stamp,
+}
+
+/// A snapshot in the making. Dropping it removes it; [`LocalStore::commit`] keeps it.
+#[derive(Debug)]
+pub struct Active {
+    id: SnapshotId,
+    dir: PathBuf,
+    committed: bool,
+}
+
+impl Active {
+    /// The folder that gets the layer's files: an overlay upper folder, empty at first, mode 0755.
+    pub fn upper(&self) -> PathBuf {
+        self.dir.join("fs")
+    }
+    /// Overlay's work folder, empty at first, in the same file system.
+    pub fn work(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+    /// A folder for mount points and other things that vanish with the commit.
+    pub fn scratch(&self) -> PathBuf {
+        self.dir.join("scratch")
+    }
+    /// The id that the snapshot will have.
+    pub fn id(&self) -> &SnapshotId {
+        &self.id
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        if !self.committed {
+            // What cannot be removed now is removed once the lease is dead.
+            let _ = disk::remove_tree(&self.dir);
+        }
+    }
+}
+
+impl LocalStore {
+    /// Begin a snapshot with an empty upper folder.
+    pub fn prepare(&self) -> Result<Active> {
+        let lease = self.lease_id()?;
+        let id = SnapshotId(disk::random_hex()?.into());
+        let dir = self.path("active").join(format!("{lease}.{id}"));
+        disk::ensure_dir(&dir)?;
+        let active = Active { id, dir, committed: false };
+        for folder in [active.upper(), active.work(), active.scratch()] {
+            disk::ensure_dir(&folder)?;
+        }
+        use std::os::unix::fs::PermissionsExt;
+        let upper = active.upper();
+        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).at("protect", &upper)?;
+        Ok(active)
+    }
+
+    /// Keep the snapshot: a rename, nothing is copied. Nothing may be mounted on it any more. It
+    /// survives power loss once the batch is sealed ([`LocalStore::seal_batch`]).
+    pub fn commit(&self, mut active: Active, meta: SnapshotMeta) -> Result<SnapshotId> {
+        let id = active.id.clone();
+        for folder in [active.work(), active.scratch()] {
+            disk::remove_tree(&folder)?;
+        }
+        self.stamped(|stamp| {
+            let record = SnapshotV1 {
+                version: 1,
+                diff_id: meta.diff_id,
+                tar_size: meta.tar_size,
+                implicit_dirs: meta.implicit_dirs,
+                extra: meta.extra,
+                created: self.now_secs(),
+                stamp,
+            };
+            self.write_snapshot_meta(&active.dir, &record)?;
+            let guard = self.shared()?;
+            self.hold_guarded(&[Held::Snapshot(id.clone())], &guard)?;
+            let to = self.snapshot_dir(&id);
+            fs::rename(&active.dir, &to).at("commit", &to)
+        })?;
+        active.committed = true;
+        Ok(id)
+    }
+
+    /// The upper folder of a committed snapshot. It is held until this handle is dropped.
+    ///
+    /// # Errors
+    /// [`Error::MissingSnapshot`] also where power was lost before the snapshot was durable.
+    pub fn snapshot_path(&self, id: &SnapshotId) -> Result<PathBuf> {
+        self.snapshot(id).map(|_| self.snapshot_dir(id).join("fs"))
+    }
+
+    /// What is known about a committed snapshot. It is held until this handle is dropped.
+    pub fn snapshot(&self, id: &SnapshotId) -> Result<SnapshotV1> {
+        let guard = self.shared()?;
+        let Some(record) = self.peek_snapshot(id)? else { return Err(Error::MissingSnapshot(id.clone())) };
+        self.hold_guarded(&[Held::Snapshot(id.clone())], &guard)?;
+        Ok(record)
+    }
+
+    /// Note the digest and size of the layer's tar, once they were computed. Idempotent.
+    pub fn set_diff_id(&self, id: &SnapshotId, diff_id: DiffId, tar_size: u64) -> Result<()> {
+        let known = self.snapshot(id)?;
+        if known.diff_id == Some(diff_id) && known.tar_size == Some(tar_size) {
+            return Ok(());
+        }
+        // A file of its own: rewriting the record could damage one that is durable already. A torn
+        // note does not parse and means only that the digest is computed again.
+        let note = self.snapshot_dir(id).join("diff");
+        let text = format!("{} {tar_size}\n", diff_id.hex());
+        disk::write_atomic(&self.tmp_path()?, &note, text.as_bytes(), Durability::Cached)
+    }
+
+    fn write_snapshot_meta(&self, dir: &Path, record: &SnapshotV1) -> Result<()> {
+        let to = dir.join("meta.json");
+        let bytes =
+            serde_json::to_vec(record).map_err(|source| Error::Malformed { path: to.clone(), source })?;
+        disk::write_atomic(&self.tmp_path()?, &to, &bytes, Durability::Cached)
+    }
+
+    /// The record of a usable snapshot, without holding it.
+    pub(crate) fn peek_snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotV1>> {
+        let Some(mut record) = self.usable_snapshot(id)? else { return Ok(None) };
+        if record.diff_id.is_none() {
+            let note = disk::read_optional(&self.snapshot_dir(id).join("diff"))?.unwrap_or_default();
+            if let Some((diff_id, size)) = parse_diff(&note) {
+                record.diff_id = Some(diff_id);
+                record.tar_size = Some(size);
+            }
+        }
+        Ok(Some(record))
+    }
+
+    fn usable_snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotV1>> {
+        let Some(bytes) = disk::read_optional(&self.snapshot_dir(id).join("meta.json"))? else {
+            return Ok(None);
+        };
+        // A torn record means that power was lost before the seal: the same as no snapshot.
+        let Ok(record) = serde_json::from_slice::<SnapshotV1>(&bytes) else { return Ok(None) };
+        Ok((record.version == 1 && self.is_durable(&record.stamp)).then_some(record))
+    }
+
+    /// Whether the snapshot can be used, without holding it.
+    pub(crate) fn has_snapshot(&self, id: &SnapshotId) -> Result<bool> {
+        Ok(self.usable_snapshot(id)?.is_some())
+    }
+
+    /// Bytes on disk of a snapshot, measured once.
+    pub(crate) fn snapshot_usage(&self, id: &SnapshotId) -> u64 {
+        let dir = self.snapshot_dir(id);
+        let note = dir.join("usage");
+        if let Some(known) = fs::read_to_string(&note).ok().and_then(|s| s.trim().parse().ok()) {
+            return known;
+        }
+        let bytes = disk::tree_usage(&dir);
+        // Only an optimisation, so failure does not matter; a torn note does not parse.
+        // A lease is not made for it: the caller may hold the collection lock.
+        if let Some(tmp) = self.tmp_path_if_leased() {
+            let _ = disk::write_atomic(&tmp, &note, format!("{bytes}\n").as_bytes(), Durability::Cached);
+        }
+        bytes
+    }
+}
+
+/// `<64 hex> <decimal>\n`, nothing else.
+fn parse_diff(note: &[u8]) -> Option<(DiffId, u64)> {
+    let line = std::str::from_utf8(note).ok()?.strip_suffix('\n')?;
+    let (hex, size) = line.split_once(' ')?;
+    Some((DiffId(Digest::from_bytes(digest::from_hex(hex)?)), size.parse().ok()?))
+}
+
+/// Paths as JSON text: `%` and bytes that are no UTF-8 are written `%XX`.
+mod paths {
+    use super::*;
+
+    pub fn serialize<S: serde::Serializer>(paths: &[PathBuf], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(paths.iter().map(|p| escape(p)))
+    }
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<PathBuf>, D::Error> {
+        Vec::<String>::deserialize(d)?
+            .iter()
+            .map(|text| unescape(text).ok_or_else(|| serde::de::Error::custom(format!("bad path `{text}`"))))
+            .collect()
+    }
+    pub fn escape(path: &Path) -> String {
+        let mut out = String::new();
+        for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+            out.push_str(&chunk.valid().replace('%', "%25"));
+            for b in chunk.invalid() {
+                out.push_str(&format!("%{b:02X}"));
+            }
+        }
+        out
+    }
+    pub fn unescape(text: &str) -> Option<PathBuf> {
+        let mut out = Vec::with_capacity(text.len());
+        let mut parts = text.split('%');
+        out.extend_from_slice(parts.next()?.as_bytes());
+        for part in parts {
+            let (hex, rest) = part.split_at_checked(2)?;
+            out.push(u8::from_str_radix(hex, 16).ok()?);
+            out.extend_from_slice(rest.as_bytes());
+        }
+        Some(PathBuf::from(OsString::from_vec(out)))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn every_name_survives() {
+            for raw in [&b"plain/name"[..], b"50%", b"\xff\xfe/%41", "ü/\u{1F600}".as_bytes(), b""] {
+                let path = PathBuf::from(OsString::from_vec(raw.to_vec()));
+                assert_eq!(unescape(&escape(&path)), Some(path));
+            }
+            assert_eq!(unescape("%4"), None);
+            assert_eq!(unescape("%zz"), None);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Verification: read everything, compare it with its name, and repair what can be.
+
+use crate::mark::EntryId;
+use crate::refs::RefV1;
+use crate::{LocalStore, Result, SnapshotId, SnapshotV1, disk};
+use digest::{CacheKey, DiffId, Digest};
+use rayon::prelude::*;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Tells whether the files of a snapshot still make the layer of its diff id. The store knows no
+/// tar, so the caller brings this.
+pub type SnapshotCheck<'a> = &'a (dyn Fn(&Path, &SnapshotV1) -> io::Result<bool> + Sync);
+
+/// What to verify, and what to do about damage.
+#[derive(Clone, Copy, Default)]
+pub enum VerifyOptions {
+    /// Only report.
+    #[default]
+    Report,
+    /// Set damaged blobs aside and drop records that cannot be used. References are never removed.
+    Repair,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The bytes are not those of the name.
+    DamagedBlob { digest: Digest },
+    /// The blob could not be read at all.
+    UnreadableBlob { digest: Digest, reason: String },
+    /// The files are not those of the diff id, or could not be read.
+    DamagedSnapshot { id: SnapshotId, reason: String },
+    /// No usable record, so nobody can use the files.
+    OrphanSnapshot { id: SnapshotId },
+    /// Torn, not durable, or without what it needs: a miss.
+    UselessRecord { key: CacheKey },
+    /// As for records: neither files nor blobs are left.
+    UselessLayer { diff_id: DiffId },
+    /// The file of a reference does not parse.
+    MalformedRef { file: String },
+    /// A reference points at a blob that is absent or damaged.
+    DanglingRef { name: String, digest: Digest },
+    /// Something of a referenced image is absent. Normal for platforms that were never pulled.
+    IncompleteImage { name: String, digest: Digest },
+}
+
+/// What a verification saw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    pub blobs: u64,
+    pub blob_bytes: u64,
+    pub snapshots: u64,
+    pub records: u64,
+    pub refs: u64,
+    pub findings: Vec<Finding>,
+    /// How many findings were repaired.
+    pub repaired: u64,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong. Incomplete images are fine.
+    pub fn is_sound(&self) -> bool {
+        self.findings.iter().all(|f| matches!(f, Finding::IncompleteImage { .. }))
+    }
+}
+
+impl LocalStore {
+    /// Rehash all blobs (in parallel), check all records and references, and all snapshots by
+    /// `check`, where one is given.
+    pub fn verify(&self, options: VerifyOptions, check: Option<SnapshotCheck<'_>>) -> Result<VerifyReport> {
+        let mut report = VerifyReport::default();
+        self.verify_blobs(options, &mut report)?;
+        self.verify_snapshots(options, check, &mut report)?;
+        self.verify_records(options, &mut report)?;
+        self.verify_refs(&mut report)?;
+        Ok(report)
+    }
+
+    fn verify_blobs(&self, options: VerifyOptions, report: &mut VerifyReport) -> Result<()> {
+        let mut digests = Vec::new();
+        self.each_sharded("blobs/sha256", "", |hex, _| {
+            digests.extend(digest::from_hex(hex).map(Digest::from_bytes));
+            Ok(())
+        })?;
+        let hashed: Vec<_> = digests.par_iter().map(|d| (*d, hash_file(&self.blob_path(d)))).collect();
+        for (digest, outcome) in hashed {
+            match outcome {
+                Ok((actual, size)) => {
+                    report.blobs += 1;
+                    report.blob_bytes += size;
+                    if actual == digest {
+                        continue;
+                    }
+                    report.findings.push(Finding::DamagedBlob { digest });
+                }
+                // Collected while we read.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => report.findings.push(Finding::UnreadableBlob { digest, reason: e.to_string() }),
+            }
+            if matches!(options, VerifyOptions::Repair) {
+                self.check_writable()?;
+                self.quarantine(&digest)?;
+                report.repaired += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_snapshots(
+        &self,
+        options: VerifyOptions,
+        check: Option<SnapshotCheck<'_>>,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
+        let ids: Vec<SnapshotId> =
+            disk::names(&self.path("snapshots"))?.iter().filter_map(|n| n.parse().ok()).collect();
+        report.snapshots = ids.len() as u64;
+        let checked: Vec<Option<Finding>> = ids
+            .into_par_iter()
+            .map(|id| -> Result<_> {
+                let Some(record) = self.peek_snapshot(&id)? else {
+                    return Ok(Some(Finding::OrphanSnapshot { id }));
+                };
+                let dir = self.snapshot_dir(&id).join("fs");
+                if !dir.is_dir() {
+                    let reason = "its files are gone".to_string();
+                    return Ok(Some(Finding::DamagedSnapshot { id, reason }));
+                }
+                Ok(match (check, record.diff_id) {
+                    (Some(check), Some(_)) => match check(&dir, &record) {
+                        Ok(true) => None,
+                        Ok(false) => {
+                            let reason = "its files were changed".to_string();
+                            Some(Finding::DamagedSnapshot { id, reason })
+                        }
+                        Err(e) => Some(Finding::DamagedSnapshot { id, reason: e.to_string() }),
+                    },
+                    _ => None,
+                })
+            })
+            .collect::<Result<_>>()?;
+        for finding in checked.into_iter().flatten() {
+            if let (VerifyOptions::Repair, Finding::DamagedSnapshot { id, .. }) = (options, &finding) {
+                self.check_writable()?;
+                // Without its record nobody finds it; the next collection removes the files. Orphans
+                // are left to that too: one may be just about to be committed.
+                disk::remove_file(&self.snapshot_dir(id).join("meta.json"))?;
+                report.repaired += 1;
+            }
+            report.findings.push(finding);
+        }
+        Ok(())
+    }
+
+    fn verify_records(&self, options: VerifyOptions, report: &mut VerifyReport) -> Result<()> {
+        // The lease first: it cannot be made under the exclusive lock.
+        if matches!(options, VerifyOptions::Repair) {
+            self.lease_id()?;
+        }
+        let guard = match options {
+            VerifyOptions::Repair => Some(self.exclusive()?),
+            VerifyOptions::Report => None,
+        };
+        let inventory = self.inventory()?;
+        report.records = (inventory.entries.len() + inventory.broken.len()) as u64;
+        for id in inventory.broken {
+            if guard.is_some() && disk::remove_file(&self.entry_path(&id))? {
+                report.repaired += 1;
+            }
+            report.findings.push(match id {
+                EntryId::Record(key) => Finding::UselessRecord { key },
+                EntryId::Layer(diff_id) => Finding::UselessLayer { diff_id },
+            });
+        }
+        Ok(())
+    }
+
+    fn verify_refs(&self, report: &mut VerifyReport) -> Result<()> {
+        for file in disk::names(&self.path("refs"))? {
+            let Some(bytes) = disk::read_optional(&self.path("refs").join(&file))? else { continue };
+            report.refs += 1;
+            let Ok(reference) = serde_json::from_slice::<RefV1>(&bytes) else {
+                report.findings.push(Finding::MalformedRef { file });
+                continue;
+            };
+            let (name, digest) = (reference.name, reference.target.digest);
+            let damaged = report
+                .findings
+                .iter()
+                .any(|f| matches!(f, Finding::DamagedBlob { digest: d } if *d == digest));
+            if damaged || self.peek_blob(&digest)?.is_none() {
+                report.findings.push(Finding::DanglingRef { name, digest });
+                continue;
+            }
+            let mut reached = crate::reach::Reached::default();
+            self.reach(digest, &mut reached)?;
+            let mut absent = Vec::new();
+            for blob in reached.blobs {
+                if self.peek_blob(&blob)?.is_none() {
+                    absent.push(blob);
+                }
+            }
+            absent.sort_unstable();
+            report.findings.extend(
+                absent.into_iter().map(|digest| Finding::IncompleteImage { name: name.clone(), digest }),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
+    let mut file = fs::File::open(path)?;
+    let mut hasher = digest::Sha256::new();
+    let mut buf = vec![0; 256 * 1024];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buf) {
+            Ok(0) => return Ok((hasher.finish(), size)),
+            Ok(n) => {
+                hasher.update(&buf[..n]);
+                size += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
