@@ -1,1 +1,44 @@
-//! (in the making)
+//! The sandbox of build steps: a small container runtime that knows nothing of images.
+//!
+//! The one privileged crate of the workspace and the only one with `unsafe` code. Three things are here:
+//! detached mounts ([`Overlay`], [`MountFd`]), file operations that can't leave a folder ([`RootDir`]), and
+//! running a program in namespaces ([`Runtime`], [`SandboxSpec`], [`Child`]); besides, [`userns`] lets the whole
+//! builder run for ordinary users.
+//!
+//! Invariants:
+//! - nothing is ever mounted in the host's mount namespace, so that a killed builder leaves no mount;
+//! - a process with threads never forks: steps are made by a runner, which is this program started anew
+//!   ([`reexec`]);
+//! - no path of a root file system is resolved but below its root;
+//! - a step's processes all die with its first one, and that one with its runner or builder.
+#![allow(unsafe_code)]
+
+mod bpf;
+mod cgroup;
+mod error;
+mod overlay;
+mod rootdir;
+mod runner;
+mod runtime;
+mod seccomp;
+mod spec;
+mod sys;
+pub mod userns;
+mod wire;
+
+pub use error::Error;
+pub use overlay::{Folder, MAX_LOWERS, MountFd, Overlay, OverlayOptions, Sync, Upper, XattrPrefix};
+pub use rootdir::{DirEntry, RootDir};
+pub use runtime::{Child, Killer, Runtime, Stdio};
+pub use spec::{
+    Access, BindSource, DEFAULT_HOSTNAME, Exit, Identity, Limits, Mount, MountKind, Network, SandboxSpec,
+    Security, Status, Stub, Ulimit, Usage, hosts_file,
+};
+
+/// Must be the first call of `main`, before any thread exists. Returns at once, unless this process was started
+/// as the runner of a step: then it runs the step and never returns.
+pub fn reexec() {
+    if std::env::args_os().next().is_some_and(|name| name == runtime::MARKER) {
+        runner::main();
+    }
+}

@@ -1,0 +1,162 @@
+//! What can go wrong around a step: one typed error, its cause, and apart from it a hint for people.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A failure of the sandbox itself. What the step's own program did wrong is never here: see
+/// [`Exit`](crate::Exit).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The program has no slash in its name and no folder of `PATH` (as the step sees it) holds it.
+    #[error("exec: \"{program}\": executable file not found in $PATH")]
+    NotInPath {
+        /// First word of the command.
+        program: String,
+    },
+    /// The program was named by a path, and the kernel refused to start it.
+    #[error("exec: \"{program}\": {source}")]
+    Exec {
+        /// Path of the program inside the root file system.
+        program: String,
+        /// `ENOENT`, `EACCES`, `ENOEXEC`, ...
+        source: io::Error,
+    },
+    /// The working directory can't be made or entered.
+    #[error("can't use working directory {}", path.display())]
+    WorkingDir {
+        /// As given in the specification.
+        path: PathBuf,
+        /// `ENOTDIR`, `EACCES`, ...
+        source: io::Error,
+    },
+    /// The kernel refused the user, the group or the supplementary groups.
+    #[error("can't become user {uid}:{gid}")]
+    User {
+        /// Numeric user id in the step.
+        uid: u32,
+        /// Numeric primary group id in the step.
+        gid: u32,
+        /// `EINVAL` when the id has no mapping in a user namespace.
+        source: io::Error,
+    },
+    /// A mount of the specification or one of the default mounts failed.
+    #[error("can't mount {}: {action}", target.display())]
+    Mount {
+        /// Path inside the root file system.
+        target: PathBuf,
+        /// The failing action in words.
+        action: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The specification contradicts itself or holds what no kernel takes (NUL bytes, newlines in a host name).
+    #[error("invalid sandbox specification: {0}")]
+    Spec(String),
+    /// A limit was asked for that this host can't enforce.
+    #[error("can't enforce the limit {limit}: {reason}")]
+    Limit {
+        /// Name of the limit, as in `memory`.
+        limit: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// Namespaces are not available to this process.
+    #[error("can't create namespaces")]
+    Namespaces {
+        /// `EPERM`, `ENOSPC` (limits in `/proc/sys/user`), ...
+        source: io::Error,
+    },
+    /// Ids can't be mapped for a user namespace.
+    #[error("can't map ids for a user namespace: {reason}")]
+    IdMap {
+        /// What was tried and what it said.
+        reason: String,
+        /// What to do about it.
+        fix: Option<&'static str>,
+    },
+    /// The overlay or another file system can't be mounted.
+    #[error("can't mount {what}")]
+    FileSystem {
+        /// Which file system, with the failing option if there is one.
+        what: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The runner process ended without a word: killed from outside, or by the kernel for want of memory.
+    #[error("the sandbox runner ended unexpectedly ({0})")]
+    RunnerDied(String),
+    /// Any other system call.
+    #[error("{action}")]
+    Io {
+        /// The failing action in words, with its object.
+        action: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Error::Io { action: action.into(), source: source.into() }
+    }
+
+    /// A sentence that says what to try, where one is known.
+    pub fn hint(&self) -> Option<String> {
+        let errno = |e: &io::Error| e.raw_os_error().unwrap_or(0);
+        Some(match self {
+            Error::NotInPath { .. } => "install the program in an earlier step, or name it by its full path".into(),
+            Error::Exec { source, .. } => match errno(source) {
+                libc::ENOENT => "if the file is there, its interpreter (the #! line) or its dynamic loader is missing".into(),
+                libc::ENOEXEC => {
+                    "the program is of another architecture, or a script without a #! line; for another architecture \
+                     register qemu with binfmt_misc"
+                        .into()
+                }
+                libc::EACCES => "the file is not executable for the step's user, or its file system is noexec".into(),
+                _ => return None,
+            },
+            Error::User { source, .. } if errno(source) == libc::EINVAL => {
+                "the id is outside of the ids mapped for this user: enlarge its range in /etc/subuid and /etc/subgid".into()
+            }
+            Error::Limit { .. } => {
+                "run as root, or let systemd delegate the cgroup: systemd-run --user --scope -p Delegate=yes ...".into()
+            }
+            Error::Namespaces { source } => match errno(source) {
+                libc::ENOSPC => "the limits in /proc/sys/user are reached: raise user.max_user_namespaces".into(),
+                libc::EPERM | libc::EACCES => namespace_hint(),
+                libc::ENOSYS | libc::EINVAL => "the kernel was built without namespaces".into(),
+                _ => return None,
+            },
+            Error::IdMap { fix, .. } => (*fix)?.into(),
+            Error::FileSystem { source, .. } | Error::Mount { source, .. } => match errno(source) {
+                libc::EPERM | libc::EACCES => {
+                    "inside another container this needs more rights, such as --privileged or a relaxed \
+                     seccomp and AppArmor profile"
+                        .into()
+                }
+                libc::ENODEV => "the kernel lacks this file system".into(),
+                _ => return None,
+            },
+            Error::RunnerDied(_) => "look for the out-of-memory killer in the kernel's log".into(),
+            _ => return None,
+        })
+    }
+}
+
+fn namespace_hint() -> String {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+    if read("kernel/unprivileged_userns_clone").trim() == "0" {
+        "user namespaces are off for ordinary users: sysctl -w kernel.unprivileged_userns_clone=1".into()
+    } else if read("kernel/apparmor_restrict_unprivileged_userns").trim() == "1" {
+        "AppArmor restricts user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or install \
+         a profile for this program that has `userns,`"
+            .into()
+    } else if read("user/max_user_namespaces").trim() == "0" {
+        "user namespaces are off: sysctl -w user.max_user_namespaces=15000".into()
+    } else {
+        "this process may not create namespaces: run as root, or allow it in the enclosing container \
+         (seccomp profile, --privileged)"
+            .into()
+    }
+}
