@@ -4,9 +4,10 @@
 //! media types are refused); raw bytes stay beside every parsed document ([`Raw`]), so passing an
 //! image through never re-serialises it; what is written has a fixed field order.
 //!
-//! Deliberately not here: any I/O, any network name of a registry, any file tree.
+//! Deliberately not here: any I/O of its own (only the roles [`BlobSource`] and [`BlobSink`]), any network name of a registry, any file tree.
 #![forbid(unsafe_code)]
 
+mod blob;
 mod config;
 mod descriptor;
 mod json;
@@ -17,6 +18,7 @@ mod platform;
 mod reference;
 mod time;
 
+pub use blob::{BlobSink, BlobSource, BlobWriter, MemoryBlobs};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, EmbeddedError};
 pub use json::{JsonError, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
