@@ -1,0 +1,125 @@
+//! What a build asks for, and the facts a planner needs.
+
+use graph::{GitSource, Ulimit};
+use oci::{Descriptor, ImageConfig, Platform};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything outside the recipe that shapes a plan.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The platform of the image; `None` means the builder's own, and the base image's is kept.
+    pub platform: Option<Platform>,
+    /// The platform that steps run on natively.
+    pub build_platform: Platform,
+    /// Whether the build is for several platforms (names in progress then say which).
+    pub multi_platform: bool,
+    /// Stage to build; `None` is the last.
+    pub target: Option<String>,
+    pub build_args: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    /// Named contexts, by name as given (`name` or `name::platform`).
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// Network of RUN without `--network`.
+    pub network: NetworkDefault,
+    /// Host name in steps.
+    pub hostname: Option<String>,
+    /// Name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    pub shm_size: Option<u64>,
+    pub ulimits: Vec<Ulimit>,
+    pub cgroup_parent: Option<String>,
+    pub memory: Option<u64>,
+    pub cpu_millis: Option<u64>,
+    pub pids: Option<u64>,
+    pub no_cache: NoCache,
+    pub allow: BTreeSet<Entitlement>,
+}
+
+/// What `--network` sets for steps that do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NetworkDefault {
+    /// The builder's own default.
+    #[default]
+    Default,
+    None,
+    Host,
+}
+
+/// Which stages must be executed anew.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NoCache {
+    #[default]
+    UseCache,
+    All,
+    /// Stages by name.
+    Stages(BTreeSet<String>),
+}
+
+/// Privileges that a recipe may use only if the caller allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entitlement {
+    NetworkHost,
+    SecurityInsecure,
+    Device,
+}
+
+impl Entitlement {
+    pub fn name(self) -> &'static str {
+        match self {
+            Entitlement::NetworkHost => "network.host",
+            Entitlement::SecurityInsecure => "security.insecure",
+            Entitlement::Device => "device",
+        }
+    }
+    pub fn parse(text: &str) -> Option<Self> {
+        [Entitlement::NetworkHost, Entitlement::SecurityInsecure, Entitlement::Device]
+            .into_iter()
+            .find(|e| e.name() == text)
+    }
+}
+
+/// Where a named context's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// `docker-image://REF`; `scratch` is empty.
+    Image(String),
+    /// `oci-layout://PATH[:TAG|@DIGEST]`.
+    OciLayout(String),
+    /// A folder; the caller knows its path by the context's name.
+    Local,
+    Git(GitSource),
+    Http(String),
+}
+
+/// Something the planner must know about the world.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// Digest and configuration of an image, for a platform.
+    Image { reference: String, platform: Platform },
+    /// The same of an image in a local OCI layout.
+    OciLayout { location: String, platform: Platform },
+}
+
+/// The answer to an image question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFact {
+    /// The reference that was asked for, in full.
+    pub reference: String,
+    /// The manifest for the platform.
+    pub manifest: Descriptor,
+    pub config: ImageConfig,
+    pub origin: graph::ImageOrigin,
+}
+
+/// Answers so far. A failed look-up is an answer too: its text becomes an error with the right lines.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    pub images: BTreeMap<Question, Result<ImageFact, LookupError>>,
+}
+
+/// Why an image could not be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookupError {
+    pub message: String,
+    pub hint: Option<String>,
+}
