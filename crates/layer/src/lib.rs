@@ -1,1 +1,36 @@
-//! (in the making)
+//! Layers: overlay folders to tar and back, compression, archives of `ADD`, hashes of file trees.
+//!
+//! - [`pack`]: an overlay upper folder becomes a deterministic tar (OCI image spec, layer.md);
+//! - [`unpack`]: a layer tar becomes such a folder, independent of the layers below it;
+//! - [`extract`]: an archive is extracted into an existing root file system;
+//! - [`compress`], [`decompress`]: gzip, zstd and what else archives come in;
+//! - [`tree`]: hashes of files that decide what a cached step is.
+//!
+//! Invariants:
+//! - the same folder gives the same bytes, on any machine and with any number of threads;
+//! - nothing outside the destination folder is ever read or written, whatever an archive says;
+//! - link targets are stored as they are: resolution is confined, not targets.
+//!
+//! Deliberately not here: mounts, where layers are kept, and anything asynchronous.
+#![forbid(unsafe_code)]
+
+pub mod compress;
+pub mod decompress;
+mod error;
+pub mod extract;
+mod fsat;
+mod ids;
+//pub mod pack;
+mod pax;
+mod read;
+mod stream;
+//pub mod tree;
+pub mod unpack;
+//mod write;
+
+pub use error::Error;
+pub use fsat::Marks;
+pub use ids::{IdMap, IdRange};
+
+/// What layer calls return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
