@@ -99,7 +99,8 @@ fn index(h: &mut StableHasher, input: Option<usize>) {
 
 impl StableHash for ExecOp {
     fn stable_hash(&self, h: &mut StableHasher) {
-        let ExecOp { root, args, env, cwd, user, hostname, network, security, mounts, secret_env, uncached } = self;
+        let ExecOp { root, args, env, cwd, user, hostname, network, security, mounts, secret_env, uncached } =
+            self;
         index(h, *root);
         h.put(args).put(env).put(cwd).put(user).put(hostname);
         h.tag(*network as u8).tag(*security as u8).put(mounts);

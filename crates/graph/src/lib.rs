@@ -58,7 +58,7 @@ pub enum Selector {
 }
 
 /// Paths of an input that an op reads, with the matching rules of COPY.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct PathSelector {
     /// Absolute slash-separated path below the input's root; may hold wildcards if `wildcard` is set.
     pub path: String,

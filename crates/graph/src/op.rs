@@ -155,12 +155,35 @@ pub struct ExecMount {
 #[serde(rename_all = "kebab-case")]
 pub enum MountKind {
     /// A folder or file of an input (`None`: an empty folder). Writes are discarded.
-    Bind { input: Option<usize>, source: String },
+    Bind {
+        input: Option<usize>,
+        source: String,
+    },
     /// A folder that outlives the build.
-    Cache { id: String, sharing: CacheSharing, input: Option<usize>, source: String, owner: Option<MountOwner> },
-    Tmpfs { size: Option<u64> },
-    Secret { id: String, required: bool, uid: u32, gid: u32, mode: u32 },
-    Ssh { id: String, required: bool, uid: u32, gid: u32, mode: u32 },
+    Cache {
+        id: String,
+        sharing: CacheSharing,
+        input: Option<usize>,
+        source: String,
+        owner: Option<MountOwner>,
+    },
+    Tmpfs {
+        size: Option<u64>,
+    },
+    Secret {
+        id: String,
+        required: bool,
+        uid: u32,
+        gid: u32,
+        mode: u32,
+    },
+    Ssh {
+        id: String,
+        required: bool,
+        uid: u32,
+        gid: u32,
+        mode: u32,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -255,4 +278,3 @@ pub enum Mode {
     /// chmod(1) text such as `u=rwX,go=rX`.
     Symbolic(String),
 }
-

@@ -1,1 +1,325 @@
-//! (in the making)
+//! The local executor: does the ops of a build graph on this machine.
+//!
+//! Snapshots are overlay folders in the store; a step gets a detached overlay mount over those of its
+//! inputs and the fresh upper folder, and committing it is a rename. Mounts are never attached in the
+//! host's namespace, so a killed builder leaves none.
+//!
+//! Invariants: no program of a root file system runs outside [`sandbox`]; every path inside one goes
+//! through [`sandbox::RootDir`]; sources are copied exactly as they were hashed, or the build fails.
+//!
+//! Deliberately not here: what an instruction means (crate `plan`), and cache keys (crate `solver`).
+#![forbid(unsafe_code)]
+
+mod cache_mount;
+mod chmod;
+mod copy;
+mod exec;
+mod file_op;
+mod hash;
+mod image;
+mod log;
+mod passwd;
+mod select;
+mod transfer;
+
+pub use exec::Isolation;
+pub use image::{BlobOrigin, FetchError, pack_options};
+pub use log::LogDir;
+pub use select::{Entry, Kind, Selected, Tree, TreeKind};
+
+use digest::{DiffId, StableHasher, TreeHash};
+use graph::{Graph, Op, PathSelector, Selector, SourceOp, Vertex, VertexRef};
+use sandbox::{MountFd, Overlay, OverlayOptions, RootDir, XattrPrefix};
+use select::clean;
+use solver::{ErrorKind, Executor, InputValue, Job};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use store::{LocalStore, SnapshotId};
+
+/// A folder of the builder's machine that recipes may read.
+#[derive(Clone)]
+pub struct ContextFolder {
+    pub path: PathBuf,
+    pub ignore: Option<Arc<dockerfile::ignore::Matcher>>,
+}
+
+/// A secret's bytes.
+pub trait Secrets: Send + Sync {
+    /// `None` if there is no such secret.
+    fn get(&self, id: &str) -> Result<Option<Vec<u8>>, ErrorKind>;
+}
+
+/// What the executor is made of.
+pub struct Config {
+    pub store: LocalStore,
+    pub runtime: sandbox::Runtime,
+    /// By name: `context` and the named ones.
+    pub contexts: BTreeMap<String, ContextFolder>,
+    pub secrets: Arc<dyn Secrets>,
+    pub blobs: Arc<dyn BlobOrigin>,
+    pub isolation: Isolation,
+    /// Names cache mounts apart (`BUILDKIT_CACHE_MOUNT_NS`).
+    pub cache_namespace: String,
+    pub transfer: Arc<dyn transfer::RemoteSources>,
+}
+
+pub use transfer::{FetchedFile, NoRemoteSources, RemoteSources};
+
+/// The executor of this machine.
+pub struct LocalWorker {
+    config: Config,
+    /// What was selected, so that a copy sees what was hashed.
+    selections: Mutex<HashMap<(String, PathSelector), Arc<Vec<Selected>>>>,
+    sources: transfer::Pinned,
+}
+
+impl LocalWorker {
+    pub fn new(config: Config) -> Self {
+        LocalWorker {
+            config,
+            selections: Mutex::new(HashMap::new()),
+            sources: transfer::Pinned::default(),
+        }
+    }
+
+    fn store(&self) -> &LocalStore {
+        &self.config.store
+    }
+
+    fn overlay_options(&self) -> OverlayOptions {
+        overlay_options()
+    }
+
+    /// A read-only view of a stack of layers.
+    pub fn mount_layers(&self, layers: &[SnapshotId]) -> Result<MountFd, ErrorKind> {
+        mount_layers(self.store(), layers)
+    }
+
+    fn layers_tree(&self, layers: &[SnapshotId]) -> Result<Tree, ErrorKind> {
+        layers_tree(self.store(), layers)
+    }
+
+    fn context_tree(&self, name: &str) -> Result<Tree, ErrorKind> {
+        let Some(context) = self.config.contexts.get(name) else {
+            return Err(ErrorKind::other(match name {
+                "context" => "there is no build context".to_string(),
+                _ => format!("there is no context named {name:?}"),
+            }));
+        };
+        let root = RootDir::open_path(&context.path).map_err(copy::io)?;
+        Ok(Tree { root, kind: TreeKind::Context { ignore: context.ignore.clone() } })
+    }
+
+    /// Select from a context once, and remember it for the copy.
+    fn select_context(&self, name: &str, selector: &PathSelector) -> Result<Arc<Vec<Selected>>, ErrorKind> {
+        let key = (name.to_string(), selector.clone());
+        if let Some(found) = self.selections.lock().unwrap_or_else(|e| e.into_inner()).get(&key) {
+            return Ok(found.clone());
+        }
+        let selected = Arc::new(self.context_tree(name)?.select(selector)?);
+        self.selections.lock().unwrap_or_else(|e| e.into_inner()).insert(key, selected.clone());
+        Ok(selected)
+    }
+
+    fn hash_context(&self, name: &str, selector: &Selector) -> Result<TreeHash, ErrorKind> {
+        let everything = [everything()];
+        let selectors = match selector {
+            Selector::Whole => &everything[..],
+            Selector::Paths(paths) => paths,
+        };
+        let tree = self.context_tree(name)?;
+        combine(selectors.iter().map(|s| hash::hash(&tree, &self.select_context(name, s)?)))
+    }
+}
+
+/// Selects a whole tree.
+fn everything() -> PathSelector {
+    PathSelector {
+        path: "/".into(),
+        wildcard: false,
+        follow_links: true,
+        include: Vec::new(),
+        exclude: Vec::new(),
+        required: Vec::new(),
+    }
+}
+
+/// The options that overlays need here: in a user namespace the attributes are in `user.`.
+pub fn overlay_options() -> OverlayOptions {
+    let xattrs = if sandbox::userns::inside() { XattrPrefix::User } else { XattrPrefix::Trusted };
+    OverlayOptions { xattrs, ..OverlayOptions::default() }
+}
+
+/// Folders of a stack, the topmost first, as overlay wants them.
+fn folders(store: &LocalStore, layers: &[SnapshotId]) -> Result<Vec<PathBuf>, ErrorKind> {
+    layers.iter().rev().map(|id| store.snapshot_path(id).map_err(|e| store_error(&e))).collect()
+}
+
+/// A read-only view of a stack of layers, which must not be empty.
+pub fn mount_layers(store: &LocalStore, layers: &[SnapshotId]) -> Result<MountFd, ErrorKind> {
+    let folders = folders(store, layers)?;
+    let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();
+    Overlay::mount(&lowers, None, overlay_options()).map_err(copy::io)
+}
+
+/// The files of a stack of layers.
+pub fn layers_tree(store: &LocalStore, layers: &[SnapshotId]) -> Result<Tree, ErrorKind> {
+    let mount = mount_layers(store, layers)?;
+    Ok(Tree { root: mount.root().map_err(copy::io)?, kind: TreeKind::Layers })
+}
+
+fn combine(hashes: impl Iterator<Item = Result<TreeHash, ErrorKind>>) -> Result<TreeHash, ErrorKind> {
+    let all: Vec<TreeHash> = hashes.collect::<Result<_, _>>()?;
+    let mut h = StableHasher::new("ctrbuild.selections.v1");
+    h.put(&all);
+    Ok(TreeHash::from_bytes(h.finish()))
+}
+
+pub(crate) fn store_error(e: &store::Error) -> ErrorKind {
+    ErrorKind::Other { message: e.to_string(), hint: e.hint().map(str::to_string) }
+}
+
+/// Whether an error of the sandbox says that a path is not there.
+pub(crate) fn is_missing(e: &sandbox::Error) -> bool {
+    use rustix::io::Errno;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    while let Some(e) = cause {
+        if let Some(code) = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+            return code == Errno::NOENT.raw_os_error() || code == Errno::NOTDIR.raw_os_error();
+        }
+        cause = e.source();
+    }
+    false
+}
+
+/// The executor behind an `Arc`, as the solver wants it.
+#[derive(Clone)]
+pub struct Worker(pub Arc<LocalWorker>);
+
+impl Executor for Worker {
+    async fn source_hash(&self, vertex: &Vertex, selector: &Selector) -> Result<TreeHash, ErrorKind> {
+        match &vertex.op {
+            Op::Source(SourceOp::Local(local)) => {
+                let (worker, name, selector) = (self.0.clone(), local.name.clone(), selector.clone());
+                par::blocking(move || worker.hash_context(&name, &selector)).await
+            }
+            Op::Source(source @ (SourceOp::Http(_) | SourceOp::Git(_))) => self.0.pin_remote(source).await,
+            _ => Err(ErrorKind::other("internal error: not a source")),
+        }
+    }
+
+    async fn tree_hash(&self, layers: &[SnapshotId], selectors: &[PathSelector]) -> Result<TreeHash, ErrorKind> {
+        let (worker, layers, selectors) = (self.0.clone(), layers.to_vec(), selectors.to_vec());
+        par::blocking(move || {
+            let tree = worker.layers_tree(&layers)?;
+            combine(selectors.iter().map(|s| hash::hash(&tree, &tree.select(s)?)))
+        })
+        .await
+    }
+
+    async fn layers_hash(&self, layers: &[SnapshotId]) -> Result<TreeHash, ErrorKind> {
+        let ids = self.0.diff_ids(layers).await?;
+        let mut h = StableHasher::new("ctrbuild.layers.v1");
+        h.put(&ids);
+        Ok(TreeHash::from_bytes(h.finish()))
+    }
+
+    async fn execute(&self, job: Job) -> Result<Vec<SnapshotId>, ErrorKind> {
+        let graph = job.graph.clone();
+        match &graph.get(job.vertex).op {
+            Op::Source(SourceOp::Image(image)) => self.0.clone().pull(image, &job).await,
+            Op::Source(SourceOp::Local(_)) => Err(ErrorKind::other("internal error: a folder is no layer")),
+            Op::Source(source @ (SourceOp::Http(_) | SourceOp::Git(_))) => self.0.fetch_remote(source, &job).await,
+            Op::Exec(_) => exec::run(self.0.clone(), job).await,
+            Op::File(_) => {
+                let worker = self.0.clone();
+                par::blocking(move || file_op::run(&worker, &job)).await
+            }
+            Op::Merge => Err(ErrorKind::other("internal error: a merge needs no execution")),
+        }
+    }
+}
+
+impl LocalWorker {
+    /// The diff ids of layers, computing (and noting) those that are not known yet.
+    pub async fn diff_ids(self: &Arc<Self>, layers: &[SnapshotId]) -> Result<Vec<DiffId>, ErrorKind> {
+        let mut out = Vec::with_capacity(layers.len());
+        for (i, id) in layers.iter().enumerate() {
+            let (worker, id, below) = (self.clone(), id.clone(), layers[..i].to_vec());
+            out.push(par::blocking(move || worker.diff_id(&id, &below)).await?);
+        }
+        Ok(out)
+    }
+
+    fn diff_id(&self, id: &SnapshotId, below: &[SnapshotId]) -> Result<DiffId, ErrorKind> {
+        let store = self.store();
+        if let Some(known) = store.snapshot(id).map_err(|e| store_error(&e))?.diff_id {
+            return Ok(known);
+        }
+        image::compute_diff_id(store, id, below)
+    }
+
+    /// A real path below a local source, for bind mounts.
+    fn context_path(&self, graph: &Graph, v: VertexRef) -> Result<String, ErrorKind> {
+        match &graph.get(v).op {
+            Op::Source(SourceOp::Local(local)) => Ok(local.name.clone()),
+            _ => Err(ErrorKind::other("internal error: not a local source")),
+        }
+    }
+
+    /// The layers of an input; a local folder is copied into one first.
+    fn input_layers(&self, job: &Job, input: usize, selector: &PathSelector) -> Result<Vec<SnapshotId>, ErrorKind> {
+        match &job.inputs[input] {
+            InputValue::Layers(layers) => Ok(layers.clone()),
+            InputValue::Local(v) => {
+                let name = self.context_path(&job.graph, *v)?;
+                self.context_layer(&name, selector).map(|id| vec![id])
+            }
+        }
+    }
+
+    /// A snapshot with the selected part of a context, at its own place in the tree; made once for each
+    /// content.
+    fn context_layer(&self, name: &str, selector: &PathSelector) -> Result<SnapshotId, ErrorKind> {
+        let tree = self.context_tree(name)?;
+        let selection = self.select_context(name, selector)?;
+        let content = hash::hash(&tree, &selection)?;
+        let mut h = StableHasher::new("ctrbuild.context-layer.v1");
+        h.put(&content).put(&selector.path);
+        let key = digest::CacheKey::from_bytes(h.finish());
+        let store = self.store();
+        let _lock = store.key_lock(&key).map_err(|e| store_error(&e))?;
+        if let Some(found) = store.cache_get(&key).map_err(|e| store_error(&e))?
+            && let [id] = found.snapshots.as_slice()
+        {
+            return Ok(id.clone());
+        }
+        let active = store.prepare().map_err(|e| store_error(&e))?;
+        let root = RootDir::open_path(active.upper()).map_err(copy::io)?;
+        let style = copy::Style::default();
+        let target = copy::Target { root: &root, style: &style };
+        for selected in selection.iter() {
+            // Where the selector says, so that a bind mount finds it under the name it asked for.
+            target.copy(&tree, selected, &clean(&selector.path))?;
+        }
+        drop(root);
+        let id = store.commit(active, Default::default()).map_err(|e| store_error(&e))?;
+        let record = store::RecordV1 {
+            payload: serde_json::Value::Null,
+            snapshots: vec![id.clone()],
+            blobs: Vec::new(),
+            op: None,
+            parts: BTreeMap::new(),
+            created: 0,
+        };
+        store.cache_put(&key, record).map_err(|e| store_error(&e))?;
+        Ok(id)
+    }
+}
+
+/// The folder `path` of the host, opened for a bind mount.
+pub(crate) fn open_host(path: &Path) -> Result<std::os::fd::OwnedFd, ErrorKind> {
+    rustix::fs::open(path, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .map_err(|e| ErrorKind::other(format!("can't open {}: {e}", path.display())))
+}

@@ -153,7 +153,7 @@ impl Lowering<'_> {
             let before = if before.is_empty() { "/" } else { before };
             let pattern = normalize(pattern)?;
             include.push(pattern.trim_start_matches('/').to_string());
-            if !has_wildcards(before) && !has_wildcards(&pattern) {
+            if !dockerfile::glob::has_wildcard(before) && !dockerfile::glob::has_wildcard(&pattern) {
                 required.push(normalize(&path::join(before, &pattern))?);
             }
             root = before.to_string();
@@ -173,7 +173,7 @@ impl Lowering<'_> {
         // Copying from an empty stage finds nothing but its root.
         let from = match vertex {
             Some(v) => CopyFrom::Input { input: parts.input(v, &selector), selector },
-            None if path::clean(&selector.path) == "/" || has_wildcards(&selector.path) => return Ok(()),
+            None if path::clean(&selector.path) == "/" || dockerfile::glob::has_wildcard(&selector.path) => return Ok(()),
             None => {
                 return Err(PlanError::new(format!(
                     "failed to compute cache key: failed to calculate checksum: {:?}: not found",
@@ -397,20 +397,6 @@ fn plain_selector(path: &str) -> PathSelector {
         exclude: Vec::new(),
         required: Vec::new(),
     }
-}
-
-fn has_wildcards(text: &str) -> bool {
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => {
-                chars.next();
-            }
-            '*' | '?' | '[' => return true,
-            _ => {}
-        }
-    }
-    false
 }
 
 /// `--chmod`: an octal number up to 7777, or chmod's symbolic form.

@@ -1,0 +1,146 @@
+//! File ops: COPY, ADD, WORKDIR and inline files, on a fresh snapshot.
+
+use crate::chmod::SymbolicMode;
+use crate::copy::{ModeChange, Style, Target, io};
+use crate::select::{Kind, Selected, Tree};
+use crate::{LocalWorker, hash, layers_tree, passwd, store_error};
+use graph::{CopyAction, CopyFrom, FileAction, FileOp, MkdirAction, Mode, Op, Owner, PathSelector};
+use sandbox::{MountFd, Overlay, RootDir, Upper};
+use solver::{ErrorKind, InputValue, Job};
+use std::sync::Arc;
+use store::SnapshotId;
+
+/// Run a file op; the result is the base's layers and one more.
+pub fn run(worker: &LocalWorker, job: &Job) -> Result<Vec<SnapshotId>, ErrorKind> {
+    let Op::File(op) = &job.graph.get(job.vertex).op else {
+        return Err(ErrorKind::other("internal error: not a file op"));
+    };
+    let base = match op.base.map(|i| &job.inputs[i]) {
+        None => Vec::new(),
+        Some(InputValue::Layers(layers)) => layers.clone(),
+        Some(InputValue::Local(_)) => return Err(ErrorKind::other("internal error: a folder as a base")),
+    };
+    let store = worker.store();
+    let active = store.prepare().map_err(|e| store_error(&e))?;
+    let (mount, root) = open_root(worker, &active, &base)?;
+    for action in &op.actions {
+        apply(worker, job, op, action, &root, !base.is_empty())?;
+    }
+    drop((root, mount));
+    let id = store.commit(active, Default::default()).map_err(|e| store_error(&e))?;
+    let mut layers = base;
+    layers.push(id);
+    Ok(layers)
+}
+
+/// The root that the actions change: an overlay over the base, or the bare folder without one.
+fn open_root(
+    worker: &LocalWorker,
+    active: &store::Active,
+    base: &[SnapshotId],
+) -> Result<(Option<MountFd>, RootDir), ErrorKind> {
+    let (upper, work) = (active.upper(), active.work());
+    if base.is_empty() {
+        return Ok((None, RootDir::open_path(&upper).map_err(io)?));
+    }
+    let folders = crate::folders(worker.store(), base)?;
+    let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();
+    let upper = Upper { upper: upper.as_path().into(), work: work.as_path().into() };
+    let mount = Overlay::mount(&lowers, Some(upper), worker.overlay_options()).map_err(io)?;
+    let root = mount.root().map_err(io)?;
+    Ok((Some(mount), root))
+}
+
+fn apply(
+    worker: &LocalWorker,
+    job: &Job,
+    op: &FileOp,
+    action: &FileAction,
+    root: &RootDir,
+    has_base: bool,
+) -> Result<(), ErrorKind> {
+    // Names are looked up in what the op starts from, not in what it has copied so far.
+    let owner = |owner: &Option<Owner>| match owner {
+        None => Ok(None),
+        Some(Owner(spec)) => passwd::owner(has_base.then_some(root), spec).map(Some),
+    };
+    match action {
+        FileAction::Mkdir(MkdirAction { path, mode, owner: of }) => {
+            root.mkdir_all(path, *mode, owner(of)?).map_err(io)?;
+            Ok(())
+        }
+        FileAction::Mkfile(file) => {
+            let style = Style { owner: Some((0, 0)), mode: ModeChange::Keep };
+            let name = file.path.rsplit('/').next().unwrap_or_default();
+            Target { root, style: &style }.write_file(name, &file.data, file.mode, &file.path)
+        }
+        FileAction::Copy(copy) => {
+            let style = Style { owner: owner(&copy.owner)?, mode: mode_change(&copy.mode)? };
+            let target = Target { root, style: &style };
+            match &copy.from {
+                CopyFrom::Inline { name, data } => target.write_file(name, data, 0o644, &copy.dest),
+                CopyFrom::Input { input, selector } => {
+                    let (tree, selection) = source(worker, job, op, *input, selector)?;
+                    for selected in selection.iter() {
+                        if copy.unpack && unpack(&tree, selected, &target, copy)? {
+                            continue;
+                        }
+                        target.copy(&tree, selected, &copy.dest)?;
+                    }
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+fn source(
+    worker: &LocalWorker,
+    job: &Job,
+    _op: &FileOp,
+    input: usize,
+    selector: &PathSelector,
+) -> Result<(Tree, Arc<Vec<Selected>>), ErrorKind> {
+    match &job.inputs[input] {
+        InputValue::Local(v) => {
+            let name = worker.context_path(&job.graph, *v)?;
+            Ok((worker.context_tree(&name)?, worker.select_context(&name, selector)?))
+        }
+        InputValue::Layers(layers) => {
+            let tree = layers_tree(worker.store(), layers)?;
+            let selection = tree.select(selector)?;
+            Ok((tree, Arc::new(selection)))
+        }
+    }
+}
+
+fn mode_change(mode: &Option<Mode>) -> Result<ModeChange, ErrorKind> {
+    Ok(match mode {
+        None => ModeChange::Keep,
+        Some(Mode::Octal(m)) => ModeChange::Octal(*m),
+        Some(Mode::Symbolic(text)) => ModeChange::Symbolic(
+            SymbolicMode::parse(text).ok_or_else(|| ErrorKind::other(format!("invalid mode {text:?}")))?,
+        ),
+    })
+}
+
+/// Unpack a regular file that is an archive into the destination folder. False if it is none.
+fn unpack(tree: &Tree, selected: &Selected, target: &Target<'_>, copy: &CopyAction) -> Result<bool, ErrorKind> {
+    let entry = selected.root();
+    if entry.kind != Kind::File || entry.size == 0 {
+        return Ok(false);
+    }
+    if !layer::extract::is_archive(hash::open(tree, entry)?) {
+        return Ok(false);
+    }
+    let dest = crate::select::clean(&copy.dest);
+    target.root.mkdir_all(&dest, 0o755, target.style.owner).map_err(io)?;
+    let into = target.root.resolve(&dest).map_err(io)?;
+    let folder = target.root.subdir(&into).map_err(io)?;
+    let options = layer::extract::ExtractOptions { chown: target.style.owner, ..Default::default() };
+    layer::extract::extract(hash::open(tree, entry)?, &folder, &options).map_err(|e| ErrorKind::Other {
+        message: format!("can't unpack {}: {e}", entry.path.display()),
+        hint: e.hint().map(str::to_string),
+    })?;
+    Ok(true)
+}

@@ -1,0 +1,333 @@
+//! Image sources: layers of a pulled image become snapshots.
+//!
+//! Each layer is downloaded, verified and unpacked into a folder of its own, all at the same time. A layer
+//! that cannot be understood alone (folders without entries of their own, hard links into lower layers, an
+//! opaque root) is finished against the layers below it and belongs to that chain only.
+
+use crate::{LocalWorker, layers_tree, store_error};
+use digest::{CacheKey, ChainId, DiffId, Digest, StableHasher};
+use graph::{ImageOrigin, ImageSource};
+use layer::unpack::{UnpackOptions, UnpackReport, Whiteouts};
+use oci::{Descriptor, Document};
+use rustix::fs::{FileType, Timespec, Timestamps};
+use sandbox::RootDir;
+use solver::{ErrorKind, Event, Job, Observer};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use store::{Active, LayerBlobV1, LayerRecordV1, LocalStore, SnapshotId, SnapshotMeta};
+
+/// Where blobs of images are fetched from.
+pub trait BlobOrigin: Send + Sync {
+    /// Bring a blob into `store`, verified. Idempotent.
+    fn fetch<'a>(
+        &'a self,
+        store: &'a LocalStore,
+        origin: &'a ImageOrigin,
+        blob: &'a Descriptor,
+        progress: Arc<dyn Fn(u64, u64) + Send + Sync>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), FetchError>> + Send + 'a>>;
+}
+
+/// Why a blob could not be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchError {
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl From<FetchError> for ErrorKind {
+    fn from(e: FetchError) -> Self {
+        ErrorKind::Other { message: e.message, hint: e.hint }
+    }
+}
+
+/// An unpacked layer on its way to a snapshot.
+enum Unpacked {
+    Ready(SnapshotId),
+    /// Needs the layers below.
+    Dependent { active: Active, report: UnpackReport },
+}
+
+impl LocalWorker {
+    /// The snapshots of an image's layers, lowest first.
+    pub(crate) async fn pull(self: Arc<Self>, image: &ImageSource, job: &Job) -> Result<Vec<SnapshotId>, ErrorKind> {
+        let layers = self.manifest_layers(image)?;
+        let work = layers.iter().zip(&image.diff_ids).enumerate().map(|(i, (blob, diff))| {
+            let chain = ChainId::of(&image.diff_ids[..=i]);
+            self.clone().layer(image, blob.clone(), *diff, chain, job.observer.clone(), job.vertex)
+        });
+        let unpacked = futures_join(work).await?;
+        par::blocking(move || self.settle(unpacked)).await
+    }
+
+    fn manifest_layers(&self, image: &ImageSource) -> Result<Vec<Descriptor>, ErrorKind> {
+        let digest = &image.manifest.digest;
+        let bytes =
+            self.store().read_blob(digest, oci::MAX_MANIFEST_BYTES as u64).map_err(|e| store_error(&e))?;
+        let layers = match Document::verify(&bytes, &image.manifest) {
+            Ok(Document::Manifest(manifest)) => manifest.value.layers,
+            Ok(Document::Index(_)) => return Err(ErrorKind::other("internal error: an index is no image")),
+            Err(e) => return Err(ErrorKind::other(format!("manifest {digest} of {}: {e}", image.reference))),
+        };
+        if layers.len() != image.diff_ids.len() {
+            return Err(ErrorKind::other(format!(
+                "{} has {} layers, but its configuration names {}",
+                image.reference,
+                layers.len(),
+                image.diff_ids.len()
+            )));
+        }
+        Ok(layers)
+    }
+
+    async fn layer(
+        self: Arc<Self>,
+        image: &ImageSource,
+        blob: Descriptor,
+        diff: DiffId,
+        chain: Option<ChainId>,
+        observer: Arc<dyn Observer>,
+        vertex: graph::VertexRef,
+    ) -> Result<(Unpacked, Option<ChainId>), ErrorKind> {
+        if let Some(id) = self.known_layer(&diff, chain)? {
+            return Ok((Unpacked::Ready(id), chain));
+        }
+        // One process unpacks a layer, the others wait for it.
+        let (store, key) = (self.store().clone(), layer_key("layer", &diff.0));
+        let _lock = par::blocking(move || store.key_lock(&key)).await.map_err(|e| store_error(&e))?;
+        if let Some(id) = self.known_layer(&diff, chain)? {
+            return Ok((Unpacked::Ready(id), chain));
+        }
+        let name = blob.digest.to_string();
+        let progress = move |done, total| {
+            observer.event(Event::Transfer { vertex, what: &name, done, total });
+        };
+        self.config.blobs.fetch(self.store(), &image.origin, &blob, Arc::new(progress)).await?;
+        let worker = self.clone();
+        let unpacked = par::blocking(move || worker.unpack(&blob, diff)).await?;
+        Ok((unpacked, chain))
+    }
+
+    fn known_layer(&self, diff: &DiffId, chain: Option<ChainId>) -> Result<Option<SnapshotId>, ErrorKind> {
+        if let Some(record) = self.store().layer(diff).map_err(|e| store_error(&e))?
+            && let Some(id) = record.snapshot
+        {
+            return Ok(Some(id));
+        }
+        let Some(chain) = chain else { return Ok(None) };
+        let record = self.store().cache_get(&layer_key("chain", &chain.0)).map_err(|e| store_error(&e))?;
+        Ok(record.and_then(|r| r.snapshots.first().cloned()))
+    }
+
+    fn unpack(&self, blob: &Descriptor, diff: DiffId) -> Result<Unpacked, ErrorKind> {
+        let store = self.store();
+        let failed = |e: &dyn std::fmt::Display| ErrorKind::other(format!("can't unpack layer {}: {e}", blob.digest));
+        let reader = store.blob_reader(&blob.digest).map_err(|e| store_error(&e))?;
+        let (plain, _) = layer::decompress::decompress(reader, Default::default()).map_err(|e| failed(&e))?;
+        let active = store.prepare().map_err(|e| store_error(&e))?;
+        let report = layer::unpack::apply(plain, &active.upper(), &unpack_options()).map_err(|e| failed(&e))?;
+        if report.diff_id != diff {
+            return Err(ErrorKind::with_hint(
+                format!("layer {} unpacks to {}, but the image's configuration says {diff}", blob.digest, report.diff_id),
+                "the image is damaged or was tampered with; pull it again, or from elsewhere",
+            ));
+        }
+        let stored = LayerBlobV1 {
+            media_type: blob.media_type.clone(),
+            digest: blob.digest,
+            size: blob.size,
+            annotations: blob.annotations.clone(),
+        };
+        let record =
+            LayerRecordV1 { diff_id: diff, size: Some(report.size), snapshot: None, blobs: vec![stored], created: 0 };
+        store.put_layer(record.clone()).map_err(|e| store_error(&e))?;
+        if !report.implicit_dirs.is_empty() || !report.lower_links.is_empty() || report.opaque_root {
+            return Ok(Unpacked::Dependent { active, report });
+        }
+        let id = store.commit(active, meta(&report)).map_err(|e| store_error(&e))?;
+        let kept = store.put_layer(LayerRecordV1 { snapshot: Some(id.clone()), ..record }).map_err(|e| store_error(&e))?;
+        Ok(Unpacked::Ready(kept.snapshot.unwrap_or(id)))
+    }
+
+    /// Finish dependent layers, from the bottom up.
+    fn settle(&self, unpacked: Vec<(Unpacked, Option<ChainId>)>) -> Result<Vec<SnapshotId>, ErrorKind> {
+        let mut stack: Vec<SnapshotId> = Vec::with_capacity(unpacked.len());
+        for (layer, chain) in unpacked {
+            let id = match layer {
+                Unpacked::Ready(id) => id,
+                Unpacked::Dependent { active, report } => self.finish_on(active, &report, &stack, chain)?,
+            };
+            stack.push(id);
+        }
+        Ok(stack)
+    }
+
+    fn finish_on(
+        &self,
+        active: Active,
+        report: &UnpackReport,
+        below: &[SnapshotId],
+        chain: Option<ChainId>,
+    ) -> Result<SnapshotId, ErrorKind> {
+        if !below.is_empty() {
+            let own = RootDir::open_path(active.upper()).map_err(crate::copy::io)?;
+            let lower = layers_tree(self.store(), below)?.root;
+            graft(&own, &lower, report)?;
+        }
+        let store = self.store();
+        let id = store.commit(active, meta(report)).map_err(|e| store_error(&e))?;
+        if let Some(chain) = chain {
+            let record = store::RecordV1 {
+                payload: serde_json::Value::Null,
+                snapshots: vec![id.clone()],
+                blobs: Vec::new(),
+                op: None,
+                parts: BTreeMap::new(),
+                created: 0,
+            };
+            store.cache_put(&layer_key("chain", &chain.0), record).map_err(|e| store_error(&e))?;
+        }
+        Ok(id)
+    }
+}
+
+fn meta(report: &UnpackReport) -> SnapshotMeta {
+    SnapshotMeta {
+        diff_id: Some(report.diff_id),
+        tar_size: Some(report.size),
+        implicit_dirs: report.implicit_dirs.clone(),
+        extra: BTreeMap::new(),
+    }
+}
+
+/// How layers are unpacked here.
+pub(crate) fn unpack_options() -> UnpackOptions {
+    let marks = if sandbox::userns::inside() { layer::Marks::User } else { layer::Marks::Trusted };
+    UnpackOptions { marks, whiteouts: Whiteouts::Devices, ..UnpackOptions::default() }
+}
+
+/// Make a layer fit what is below it: implicit folders take the metadata of the lower ones, or go where a
+/// lower symlink leads; hard links into lower layers become copies; an opaque root becomes whiteouts.
+fn graft(own: &RootDir, lower: &RootDir, report: &UnpackReport) -> Result<(), ErrorKind> {
+    let io = crate::copy::io;
+    if report.opaque_root {
+        for entry in lower.read_dir("/").map_err(io)? {
+            if own.symlink_metadata(&entry.name).is_err() {
+                own.mknod(&entry.name, FileType::CharacterDevice, 0, 0).map_err(io)?;
+            }
+        }
+        return Ok(());
+    }
+    let mut moved: Vec<PathBuf> = Vec::new();
+    for dir in &report.implicit_dirs {
+        if moved.iter().any(|m| dir.starts_with(m)) {
+            continue;
+        }
+        let Ok(stat) = lower.symlink_metadata(dir) else { continue };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => copy_metadata(own, dir, &stat)?,
+            FileType::Symlink => {
+                let real = lower.resolve(dir).map_err(io)?;
+                own.mkdir_all(&real, 0o755, None).map_err(io)?;
+                for ancestor in real.ancestors().filter(|a| a.parent().is_some()) {
+                    if let Ok(stat) = lower.metadata(ancestor)
+                        && FileType::from_raw_mode(stat.st_mode).is_dir()
+                    {
+                        copy_metadata(own, ancestor, &stat)?;
+                    }
+                }
+                merge_into(own, dir, &real)?;
+                own.remove_all(dir).map_err(io)?;
+                moved.push(dir.clone());
+            }
+            _ => {}
+        }
+    }
+    for (name, target) in &report.lower_links {
+        let stat = lower.symlink_metadata(target).map_err(io)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
+            return Err(ErrorKind::other(format!("hard link {} to {}, which is no file", name.display(), target.display())));
+        }
+        let fd = lower.open_file(target, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW).map_err(io)?;
+        let mut from = std::fs::File::from(fd);
+        let mut to = std::fs::File::from(own.create_file(name, 0o600).map_err(io)?);
+        std::io::copy(&mut from, &mut to)
+            .map_err(|e| ErrorKind::other(format!("can't copy {}: {e}", target.display())))?;
+        copy_metadata(own, name, &stat)?;
+    }
+    Ok(())
+}
+
+fn copy_metadata(own: &RootDir, path: &Path, stat: &rustix::fs::Stat) -> Result<(), ErrorKind> {
+    let io = crate::copy::io;
+    own.chown(path, stat.st_uid, stat.st_gid).map_err(io)?;
+    own.chmod(path, stat.st_mode & 0o7777).map_err(io)?;
+    let spec = |sec: i64, nsec: i64| Timespec { tv_sec: sec, tv_nsec: nsec as _ };
+    let times = Timestamps {
+        last_access: spec(stat.st_atime, stat.st_atime_nsec as i64),
+        last_modification: spec(stat.st_mtime, stat.st_mtime_nsec as i64),
+    };
+    own.set_times(path, &times).map_err(io)
+}
+
+/// Move what is in folder `from` into folder `to`, merging folders.
+fn merge_into(own: &RootDir, from: &Path, to: &Path) -> Result<(), ErrorKind> {
+    let io = crate::copy::io;
+    for entry in own.read_dir(from).map_err(io)? {
+        let (source, target) = (from.join(&entry.name), to.join(&entry.name));
+        let is_dir = |p: &Path| own.symlink_metadata(p).is_ok_and(|s| FileType::from_raw_mode(s.st_mode).is_dir());
+        if is_dir(&source) && is_dir(&target) {
+            merge_into(own, &source, &target)?;
+        } else {
+            own.remove_all(&target).map_err(io)?;
+            own.rename(&source, &target).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+fn layer_key(what: &str, digest: &Digest) -> CacheKey {
+    let mut h = StableHasher::new("ctrbuild.image-layer.v1");
+    h.put(what).put(digest);
+    CacheKey::from_bytes(h.finish())
+}
+
+async fn futures_join<T, F: Future<Output = Result<T, ErrorKind>>>(
+    work: impl Iterator<Item = F>,
+) -> Result<Vec<T>, ErrorKind> {
+    futures_util::future::try_join_all(work).await
+}
+
+/// Compute, note and return the diff id of a snapshot, and record the layer.
+pub(crate) fn compute_diff_id(
+    store: &LocalStore,
+    id: &SnapshotId,
+    below: &[SnapshotId],
+) -> Result<DiffId, ErrorKind> {
+    let upper = store.snapshot_path(id).map_err(|e| store_error(&e))?;
+    let lowers = crate::folders(store, below)?;
+    let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+    let stats = layer::pack::diff_id(&upper, &lowers, &pack_options())
+        .map_err(|e| ErrorKind::Other { message: format!("can't pack a layer: {e}"), hint: e.hint().map(str::to_string) })?;
+    let diff_id = stats.diff_id;
+    store.set_diff_id(id, diff_id, stats.size).map_err(|e| store_error(&e))?;
+    store
+        .put_layer(LayerRecordV1 {
+            diff_id,
+            size: Some(stats.size),
+            snapshot: Some(id.clone()),
+            blobs: Vec::new(),
+            created: 0,
+        })
+        .map_err(|e| store_error(&e))?;
+    Ok(diff_id)
+}
+
+/// How layers are packed here.
+pub fn pack_options() -> layer::pack::PackOptions {
+    let marks = if sandbox::userns::inside() { layer::Marks::User } else { layer::Marks::Trusted };
+    layer::pack::PackOptions { marks, ..Default::default() }
+}
