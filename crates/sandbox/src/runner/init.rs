@@ -29,8 +29,8 @@ pub struct Plan<'a> {
 }
 
 /// Becomes the step's program, or reports why not.
-pub fn main(plan: Plan<'_>, progress: OwnedFd) -> ! {
-    let attempt = std::panic::AssertUnwindSafe(|| become_program(plan, &progress));
+pub fn main(plan: Plan<'_>, mut progress: OwnedFd) -> ! {
+    let attempt = std::panic::AssertUnwindSafe(|| become_program(plan, &mut progress));
     let error = match std::panic::catch_unwind(attempt) {
         Ok(Err(error)) => error,
         Ok(Ok(never)) => match never {},
@@ -56,7 +56,7 @@ fn die_with_runner() -> Result<(), Error> {
         .map_err(failed("can't tie the step to its runner"))
 }
 
-fn become_program(plan: Plan<'_>, progress: &OwnedFd) -> Result<std::convert::Infallible, Error> {
+fn become_program(plan: Plan<'_>, progress: &mut OwnedFd) -> Result<std::convert::Infallible, Error> {
     let Plan { spec, filter, hierarchies, cgroup, born } = plan;
     die_with_runner()?;
     cgroup.enter(born)?;
@@ -90,7 +90,7 @@ fn become_program(plan: Plan<'_>, progress: &OwnedFd) -> Result<std::convert::In
 
     // From here on paths are the step's own. No descriptor of the host may stay open now: the working directory or
     // the program could name it as /proc/self/fd/N.
-    let progress = last_descriptor(progress)?;
+    move_last(progress)?;
     empty_input();
     give_output_to(&identity);
     identity::limit_resources(&ulimits)?;
@@ -98,29 +98,26 @@ fn become_program(plan: Plan<'_>, progress: &OwnedFd) -> Result<std::convert::In
     let filter: Option<Vec<Insn>> = filter.map(|bits| bits.into_iter().map(Insn::from_bits).collect());
     identity::assume(&identity, security, filter.as_deref())?;
     die_with_runner()?;
-    wire::send(&progress, Progress::Ready { stubs }).map_err(|e| Error::io("the runner is gone", e))?;
+    wire::send(&*progress, Progress::Ready { stubs }).map_err(|e| Error::io("the runner is gone", e))?;
     sys::reset_signals();
-    let error = execute(&args, &env);
-    // The old descriptor is closed: report here.
-    let _runner_gone = wire::send(&progress, Progress::Failed(error));
-    exit_now(1)
+    Err(execute(&args, &env))
 }
 
 /// Moves the progress socket to the lowest number and closes everything above. What this process still owns by
 /// value is never used or dropped again.
-fn last_descriptor(progress: &OwnedFd) -> Result<OwnedFd, Error> {
+fn move_last(progress: &mut OwnedFd) -> Result<(), Error> {
     const NUMBER: i32 = 3;
-    let copy = if progress.as_raw_fd() == NUMBER {
-        sys::inherited(NUMBER)
-    } else {
-        sys::put_at(progress, NUMBER).map_err(|e| Error::io("can't move a descriptor", e))?;
-        sys::inherited(NUMBER)
-    };
-    let copy =
-        copy.ok_or_else(|| Error::io("can't move a descriptor", io::Error::from_raw_os_error(libc::EBADF)))?;
+    let failed = |e: io::Error| Error::io("can't move a descriptor", e);
+    if progress.as_raw_fd() != NUMBER {
+        sys::put_at(&*progress, NUMBER).map_err(failed)?;
+        let moved =
+            sys::inherited(NUMBER).ok_or_else(|| failed(io::Error::from_raw_os_error(libc::EBADF)))?;
+        // Its number is closed below, whoever else had the new one.
+        std::mem::forget(std::mem::replace(progress, moved));
+    }
     sys::cloexec_from(NUMBER);
     sys::close_from(NUMBER + 1);
-    Ok(copy)
+    Ok(())
 }
 
 /// A builder that the out-of-memory killer spares doesn't make its steps exempt.
