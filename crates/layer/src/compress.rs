@@ -57,9 +57,7 @@ impl Compression {
                 out.truncate(n);
                 Ok(out)
             }
-            Compression::Zstd { level } => {
-                zstd::bulk::compress(data, i32::from(level.clamp(1, 22)))
-            }
+            Compression::Zstd { level } => zstd::bulk::compress(data, i32::from(level.clamp(1, 22))),
         }
     }
 }

@@ -159,10 +159,7 @@ mod tests {
     #[test]
     fn truncated_streams_fail() {
         let data = vec![7; 100_000];
-        for packed in [
-            libdeflater_gzip(&data),
-            zstd::bulk::compress(&data, 1).unwrap(),
-        ] {
+        for packed in [libdeflater_gzip(&data), zstd::bulk::compress(&data, 1).unwrap()] {
             assert_eq!(all(&packed, Limits::default()).unwrap(), data);
             for cut in [packed.len() - 1, packed.len() - 8, packed.len() / 2, 7] {
                 assert!(all(&packed[..cut], Limits::default()).is_err(), "{cut}");

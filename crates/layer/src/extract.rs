@@ -9,7 +9,9 @@ use crate::error::{Context, shown};
 use crate::fsat;
 use crate::read::{Entry, Kind, TarReader};
 use crate::stream::{ChunkReader, threaded_read};
-use crate::unpack::{NEW_FILE, chown_fd, set_xattrs, settle_file, settle_node, times, too_much, wanted_xattrs, write_data};
+use crate::unpack::{
+    NEW_FILE, chown_fd, set_xattrs, settle_file, settle_node, times, too_much, wanted_xattrs, write_data,
+};
 use crate::{Error, IdMap, Result};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -186,10 +188,11 @@ impl Extractor<'_> {
 
     fn owner(&self, entry: &Entry, path: &[u8]) -> Result<Option<(u32, u32)>> {
         let (uid, gid) = self.options.chown.unwrap_or((entry.uid, entry.gid));
-        self.options
-            .ids
-            .to_disk(uid, gid)
-            .map_err(|(kind, id)| Error::Unmapped { path: shown(path), kind, id })
+        self.options.ids.to_disk(uid, gid).map_err(|(kind, id)| Error::Unmapped {
+            path: shown(path),
+            kind,
+            id,
+        })
     }
 
     /// The folder `path`; the parts that are missing are made (0755, root). A dangling link on the

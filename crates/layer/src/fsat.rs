@@ -8,7 +8,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Xattr
 use rustix::io::{Errno, Result};
 use std::ffi::{CStr, CString};
 
-pub const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub const DIR: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Under which names overlay keeps its marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -20,13 +20,13 @@ mod error;
 pub mod extract;
 mod fsat;
 mod ids;
-//pub mod pack;
+pub mod pack;
 mod pax;
 mod read;
 mod stream;
-//pub mod tree;
+pub mod tree;
 pub mod unpack;
-//mod write;
+mod write;
 
 pub use error::Error;
 pub use fsat::Marks;

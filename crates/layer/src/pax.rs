@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 
+/// Key and value.
+pub type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Parse all records of one extended header. Strict: a record that breaks the format is an error,
 /// never skipped, since readers that disagree about it would see different archives.
-pub fn parse(data: &[u8]) -> Result<Vec<(&[u8], &[u8])>, &'static str> {
+pub fn parse(data: &[u8]) -> Result<Vec<Record<'_>>, &'static str> {
     let mut records = Vec::new();
     let mut rest = data;
     while !rest.is_empty() {
@@ -20,7 +23,9 @@ pub fn parse(data: &[u8]) -> Result<Vec<(&[u8], &[u8])>, &'static str> {
         if key.is_empty() {
             return Err("a PAX record has an empty key");
         }
-        if key.contains(&0) || (matches!(key, b"path" | b"linkpath" | b"uname" | b"gname") && value.contains(&0)) {
+        if key.contains(&0)
+            || (matches!(key, b"path" | b"linkpath" | b"uname" | b"gname") && value.contains(&0))
+        {
             return Err("a PAX record has a NUL where none may be");
         }
         records.push((key, value));

@@ -174,8 +174,14 @@ impl<R: BufRead> TarReader<R> {
         for (key, value) in extended.records {
             let number = |what: &str| pax::decimal(&value).ok_or_else(|| format!("PAX {what} is no number"));
             let outcome = match key.as_slice() {
-                b"path" if !value.is_empty() => Ok(path.clone_from(&value)),
-                b"linkpath" if !value.is_empty() => Ok(link.clone_from(&value)),
+                b"path" if !value.is_empty() => {
+                    path = value;
+                    Ok(())
+                }
+                b"linkpath" if !value.is_empty() => {
+                    link = value;
+                    Ok(())
+                }
                 b"size" if !value.is_empty() => number("size").map(|n| size = n),
                 b"uid" if !value.is_empty() => number("uid").map(|n| uid = n),
                 b"gid" if !value.is_empty() => number("gid").map(|n| gid = n),
@@ -321,11 +327,15 @@ impl<R: BufRead> TarReader<R> {
                 digits.push(byte);
                 continue;
             }
-            let value = pax::decimal(&digits).ok_or_else(|| self.malformed("a sparse map without numbers"))?;
+            let value =
+                pax::decimal(&digits).ok_or_else(|| self.malformed("a sparse map without numbers"))?;
             digits.clear();
             match wanted {
                 None if value > MOST_REGIONS as u64 => {
-                    return Err(Error::Limit { what: "regions in a sparse file", limit: MOST_REGIONS as u64 });
+                    return Err(Error::Limit {
+                        what: "regions in a sparse file",
+                        limit: MOST_REGIONS as u64,
+                    });
                 }
                 None => wanted = Some(value),
                 Some(_) => values.push(value),
@@ -497,7 +507,9 @@ impl SparseKeys {
                 let mut values = value.split(|b| *b == b',').filter(|v| !v.is_empty());
                 while let Some(offset) = values.next() {
                     let pair = pax::decimal(offset).zip(values.next().and_then(pax::decimal));
-                    let Some((offset, length)) = pair else { return Err("a sparse map is malformed".to_string()) };
+                    let Some((offset, length)) = pair else {
+                        return Err("a sparse map is malformed".to_string());
+                    };
                     push_region(&mut self.map, offset, length).map_err(|e| e.to_string())?;
                 }
             }

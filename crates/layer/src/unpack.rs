@@ -216,9 +216,7 @@ impl<'a> Unpacker<'a> {
                 if entry.link.is_empty() || entry.link.contains(&0) {
                     return Err(Error::entry(&path, "it is a link to nothing"));
                 }
-                self.replace(&path, dir, name, || {
-                    rustix::fs::symlinkat(entry.link.as_slice(), dir, name)
-                })?;
+                self.replace(&path, dir, name, || rustix::fs::symlinkat(entry.link.as_slice(), dir, name))?;
                 settle_node(dir, name, entry, self.new_owner(entry, &path)?, &path)
             }
             Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => self.node(entry, &path, dir, name),
@@ -286,7 +284,10 @@ impl<'a> Unpacker<'a> {
         if fsat::is_whiteout_device(stat) {
             return Ok(true);
         }
-        if self.options.whiteouts != Whiteouts::Xattrs || !fsat::file_type(stat).is_file() || stat.st_size != 0 {
+        if self.options.whiteouts != Whiteouts::Xattrs
+            || !fsat::file_type(stat).is_file()
+            || stat.st_size != 0
+        {
             return Ok(false);
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -317,7 +318,8 @@ impl<'a> Unpacker<'a> {
                     .at("create the whiteout", &path)
             }
             Whiteouts::Xattrs => {
-                let fd = rustix::fs::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600)).at("create", &path)?;
+                let fd = rustix::fs::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600))
+                    .at("create", &path)?;
                 fsat::set_xattr(&fd, self.options.marks.whiteout().as_bytes(), b"y").at("mark", &path)?;
                 // Tells overlay to look for such files here; an opaque folder needs no whiteouts.
                 if !fsat::is_opaque(dir, self.options.marks).at("read", parent)? {
@@ -356,9 +358,7 @@ impl<'a> Unpacker<'a> {
             return Ok(true);
         }
         // Without AT_SYMLINK_FOLLOW a hard link to a link is one to the link itself.
-        self.replace(path, dir, name, || {
-            rustix::fs::linkat(&from, base, dir, name, AtFlags::empty())
-        })?;
+        self.replace(path, dir, name, || rustix::fs::linkat(&from, base, dir, name, AtFlags::empty()))?;
         Ok(true)
     }
 
@@ -484,7 +484,8 @@ impl<'a> Unpacker<'a> {
                 Ok(fd) => fd,
                 Err(Errno::NOENT) if missing == Missing::Report => return Ok(None),
                 Err(Errno::NOENT) => {
-                    rustix::fs::mkdirat(at, part.as_slice(), Mode::from_raw_mode(0o755)).at("create", &here)?;
+                    rustix::fs::mkdirat(at, part.as_slice(), Mode::from_raw_mode(0o755))
+                        .at("create", &here)?;
                     self.note_implicit(&here);
                     rustix::fs::openat(at, part.as_slice(), DIR, Mode::empty()).at("open", &here)?
                 }
@@ -510,7 +511,10 @@ impl<'a> Unpacker<'a> {
                         Err(Errno::INVAL) => {
                             let stat = fsat::lstat(at, &part).at("read", &here)?;
                             if !self.is_whiteout(at, &part, &stat).at("read", &here)? {
-                                return Err(Error::entry(path, format!("`{}` is no folder", shown(&here).display())));
+                                return Err(Error::entry(
+                                    path,
+                                    format!("`{}` is no folder", shown(&here).display()),
+                                ));
                             }
                             if missing == Missing::Report {
                                 return Ok(None);
@@ -537,10 +541,11 @@ impl<'a> Unpacker<'a> {
     }
 
     fn owner(&self, entry: &Entry, path: &[u8]) -> Result<Option<(u32, u32)>> {
-        self.options
-            .ids
-            .to_disk(entry.uid, entry.gid)
-            .map_err(|(kind, id)| Error::Unmapped { path: shown(path), kind, id })
+        self.options.ids.to_disk(entry.uid, entry.gid).map_err(|(kind, id)| Error::Unmapped {
+            path: shown(path),
+            kind,
+            id,
+        })
     }
 
     /// An owner to change to: none where the file has it already.
@@ -609,9 +614,11 @@ pub(crate) fn settle_node(
     }
     // The mode of a link means nothing, and chmod would follow it.
     if entry.kind != Kind::Symlink {
-        rustix::fs::chmodat(dir, name, Mode::from_raw_mode(entry.mode), AtFlags::empty()).at("chmod", path)?;
+        rustix::fs::chmodat(dir, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
+            .at("chmod", path)?;
     }
-    rustix::fs::utimensat(dir, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW).at("set the time of", path)
+    rustix::fs::utimensat(dir, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
+        .at("set the time of", path)
 }
 
 pub(crate) fn chown_fd(fd: &OwnedFd, uid: u32, gid: u32) -> rustix::io::Result<()> {
