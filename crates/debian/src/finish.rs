@@ -135,7 +135,8 @@ fn write_sources(put: &dyn Fn(&str, &[u8], u32) -> Result<()>, fetched: &Fetched
 /// packages hold. Gives the bytes of all regular files.
 pub(crate) fn clean(steps: &Steps<'_>, packaged: &BTreeSet<Vec<u8>>, epoch: u64) -> Result<u64> {
     let root = steps.root;
-    let kept_path = |path: &[u8]| packaged.contains(path);
+    // A folder of base-files that no package lists.
+    let kept_path = |path: &[u8]| packaged.contains(path) || path == b"run/lock";
     let mut closed = Vec::new();
     let mut tried = |path: &'static str, result: io::Result<()>| match result {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {

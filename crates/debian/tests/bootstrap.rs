@@ -80,6 +80,20 @@ fn a_real_suite_becomes_a_working_root() {
         report.version
     );
 
+    // Before any program of the root runs without a sandbox, since those write to /dev/null.
+    let a = tree_text(&root);
+    // Twice the same.
+    let second = base.join("two");
+    let again = make(&bootstrap, &second);
+    println!("{:?}", again.timing);
+    assert_eq!(again.identity, report.identity);
+    let b = tree_text(&second);
+    let lines = |t: &str| t.lines().map(str::to_string).collect::<BTreeSet<_>>();
+    let differ: Vec<_> = lines(&a).symmetric_difference(&lines(&b)).take(10).cloned().collect();
+    assert!(differ.is_empty() && a == b, "{differ:#?}");
+    let newest = report.epoch;
+    assert!(a.lines().all(|l| l.split(' ').nth(3).unwrap().parse::<u64>().unwrap() <= newest));
+
     // dpkg agrees with what was written into its database.
     assert_eq!(chroot(&root, "dpkg --audit"), "");
     assert_eq!(chroot(&root, "dpkg --verify"), "");
@@ -107,17 +121,6 @@ fn a_real_suite_becomes_a_working_root() {
         "640 root shadow\n4755 root root\n1777 root root\n700 root root\n"
     );
     assert_eq!(chroot(&root, "apt-mark showmanual | grep -x apt"), "apt\n");
-
-    // Twice the same.
-    let second = base.join("two");
-    let again = make(&bootstrap, &second);
-    println!("{:?}", again.timing);
-    assert_eq!(again.identity, report.identity);
-    let (a, b) = (tree_text(&root), tree_text(&second));
-    let differ: Vec<_> = a.lines().zip(b.lines()).filter(|(a, b)| a != b).take(10).collect();
-    assert!(differ.is_empty() && a == b, "{differ:#?}");
-    let newest = report.epoch;
-    assert!(a.lines().all(|l| l.split(' ').nth(3).unwrap().parse::<u64>().unwrap() <= newest));
 
     compare_with_mmdebstrap(&suite, &mirror, &base, &report);
 }
@@ -153,7 +156,21 @@ fn compare_with_mmdebstrap(suite: &str, mirror: &str, base: &Path, report: &Repo
         chroot(&other, "dpkg-query -W -f '${Package} ${Version}\\n'").lines().map(str::to_string).collect();
     let ours: BTreeSet<String> =
         report.packages.iter().map(|p| format!("{} {}", p.name, p.version)).collect();
-    assert_eq!(ours, theirs, "another set of packages than mmdebstrap's");
+    // What it takes for essential before it knows that /usr is merged: usrmerge, and all of perl for it.
+    let merging = [
+        "usrmerge ",
+        "perl ",
+        "perl-modules-",
+        "libperl5",
+        "libgdbm",
+        "libfile-find-rule-perl ",
+        "libnumber-compare-perl ",
+        "libtext-glob-perl ",
+    ];
+    let theirs: BTreeSet<String> =
+        theirs.into_iter().filter(|p| !merging.iter().any(|m| p.starts_with(m))).collect();
+    let differ: Vec<_> = ours.symmetric_difference(&theirs).collect();
+    assert!(differ.is_empty(), "another set of packages than mmdebstrap's: {differ:?}");
 }
 
 #[test]
