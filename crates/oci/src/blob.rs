@@ -92,7 +92,11 @@ impl BlobSink for MemoryBlobs {
         Ok(self.get(&blob.digest).is_some_and(|b| b.len() as u64 == blob.size))
     }
     fn begin(&self, blob: &Descriptor) -> io::Result<Box<dyn BlobWriter>> {
-        Ok(Box::new(MemoryWriter { store: self.clone(), expected: (blob.digest, blob.size), bytes: Vec::new() }))
+        Ok(Box::new(MemoryWriter {
+            store: self.clone(),
+            expected: (blob.digest, blob.size),
+            bytes: Vec::new(),
+        }))
     }
 }
 

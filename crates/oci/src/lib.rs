@@ -9,6 +9,7 @@
 
 mod blob;
 mod config;
+mod content;
 mod descriptor;
 mod json;
 mod manifest;
@@ -20,6 +21,7 @@ mod time;
 
 pub use blob::{BlobSink, BlobSource, BlobWriter, MemoryBlobs};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
+pub use content::Content;
 pub use descriptor::{Descriptor, EmbeddedError};
 pub use json::{JsonError, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 pub use manifest::{Document, DocumentError, Image, Index, Manifest, Raw, SelectError};

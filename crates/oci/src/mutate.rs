@@ -60,7 +60,21 @@ pub fn image(
     if config.os.is_empty() || config.architecture.is_empty() {
         return Err(MutateError::NoPlatform);
     }
-    let config = Raw::made(config.to_json(), format.config(), config.clone());
+    manifest(Raw::made(config.to_json(), format.config(), config.clone()), layers, format, annotations)
+}
+
+/// As [`image`], around a config whose bytes exist already and stay as they are.
+pub fn manifest(
+    config: Raw<ImageConfig>,
+    layers: &[Descriptor],
+    format: Format,
+    annotations: BTreeMap<String, String>,
+) -> Result<Image, MutateError> {
+    let (layer_count, diffs) = (layers.len(), config.value.rootfs.diff_ids.len());
+    if layer_count != diffs {
+        return Err(MutateError::LayerCount { layers: layer_count, diffs });
+    }
+    let config = Raw { media_type: format.config().to_string(), ..config };
     let layers = layers.iter().map(|l| convert_layer(l, format)).collect::<Result<_, _>>()?;
     let value = Manifest {
         schema_version: 2,

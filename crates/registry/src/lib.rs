@@ -36,5 +36,5 @@ pub use download::{BlobStream, Fetched};
 pub use error::{Error, Login};
 pub use progress::{Event, Progress, Silent};
 pub use pull::Resolved;
-pub use push::{MountHints, PushContent};
+pub use push::MountHints;
 pub use upload::Uploaded;

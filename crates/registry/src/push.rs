@@ -7,46 +7,10 @@ use crate::error::Error;
 use crate::progress::{Event, Progress};
 use crate::upload::Uploaded;
 use digest::{Digest, VerifyError};
-use oci::{BlobSource, Descriptor, Document, Image, Index, Manifest, Raw, Reference};
+use oci::{BlobSource, Content, Descriptor, Reference};
 use par::TaskGroup;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What is to be pushed: one document and the manifests that it reaches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PushContent {
-    top: Document,
-    manifests: Vec<Raw<Manifest>>,
-}
-
-impl PushContent {
-    /// A lone image.
-    pub fn image(image: &Image) -> Self {
-        PushContent { top: Document::Manifest(Box::new(image.manifest.clone())), manifests: Vec::new() }
-    }
-    /// An index with its manifests (images and attestations). The bytes of all are pushed as they are.
-    pub fn index(index: Raw<Index>, manifests: Vec<Raw<Manifest>>) -> Self {
-        PushContent { top: Document::Index(Box::new(index)), manifests }
-    }
-    /// The digest under which it will be found.
-    pub fn digest(&self) -> Digest {
-        self.top.digest()
-    }
-    /// Configs and layers, each once.
-    pub fn blobs(&self) -> Vec<Descriptor> {
-        let top = match &self.top {
-            Document::Manifest(m) => Some(&**m),
-            Document::Index(_) => None,
-        };
-        let mut seen = BTreeSet::new();
-        let blobs = top.into_iter().chain(&self.manifests).flat_map(|m| {
-            let mut of_one = m.value.layers.clone();
-            of_one.push(m.value.config.clone());
-            of_one
-        });
-        blobs.filter(|b| seen.insert(b.digest)).collect()
-    }
-}
 
 /// Repositories of the same registry that may have a blob, by digest.
 pub type MountHints = BTreeMap<Digest, BTreeSet<String>>;
@@ -57,7 +21,7 @@ impl Client {
     pub async fn push(
         &self,
         reference: &Reference,
-        content: &PushContent,
+        content: &Content,
         source: Arc<dyn BlobSource>,
         mounts: &MountHints,
         progress: Arc<dyn Progress>,
@@ -86,13 +50,10 @@ impl Client {
             });
         }
         let uploaded = group.all().await?;
-        let mut seen = BTreeSet::new();
-        for manifest in content.manifests.iter().filter(|m| seen.insert(m.digest)) {
-            let document = Document::Manifest(Box::new(manifest.clone()));
-            self.put_document(&reference.name_only().with_digest(manifest.digest), &document).await?;
+        for document in content.documents() {
+            self.put_document(&reference.name_only().with_digest(document.digest()), document).await?;
         }
         let by_digest = reference.name_only().with_digest(content.digest());
-        self.put_document(&by_digest, &content.top).await?;
         // What the registry gives back decides, not what it answered to the upload.
         self.resolve_own(&by_digest, content.digest()).await?;
         if let Some(tag) = reference.tag() {
