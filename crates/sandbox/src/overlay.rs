@@ -252,7 +252,7 @@ fn mount_by_parameters(
 
 /// The classic option string: one page for all, and only `mount(2)` takes so much. The mount is made in a mount
 /// namespace of a thread's own and cloned from there. The folders are named by number, relative to
-/// `/proc/self/fd`, so that 500 of them fit into the page.
+/// `/proc/thread-self/fd`, so that 500 of them fit into the page.
 fn mount_by_string(
     lowers: &[Folder<'_>],
     upper: Option<Upper<'_>>,
@@ -260,18 +260,6 @@ fn mount_by_string(
 ) -> Result<MountFd, Error> {
     let lowers = lowers.iter().map(|l| Held::open(*l)).collect::<Result<Vec<_>, _>>()?;
     let upper = upper.map(|u| Ok::<_, Error>((Held::open(u.upper)?, Held::open(u.work)?))).transpose()?;
-    let number = |held: &Held<'_>| held.fd().as_raw_fd().to_string();
-    let mut data = format!("lowerdir={}", lowers.iter().map(number).collect::<Vec<_>>().join(":"));
-    if let Some((upper, work)) = &upper {
-        data.push_str(&format!(",upperdir={},workdir={}", number(upper), number(work)));
-    }
-    for (name, value) in flags_of(options, upper.is_some()) {
-        match value {
-            Some(value) => data.push_str(&format!(",{name}={value}")),
-            None => data.push_str(&format!(",{name}")),
-        }
-    }
-    let place = lowers[0].link().replace("/self/", "/thread-self/");
     let writable = upper.is_some() && options.access == Access::ReadWrite;
     let work = || -> io::Result<OwnedFd> {
         use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -280,12 +268,26 @@ fn mount_by_string(
         // is invisible to all other threads, and nothing here relies on sharing them.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS | UnshareFlags::NEWNS) }?;
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        rustix::process::chdir("/proc/thread-self/fd")?;
+        let here = lowers.iter().map(reopen).collect::<io::Result<Vec<_>>>()?;
+        let numbers: Vec<_> = here.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        let mut data = format!("lowerdir={}", numbers.join(":"));
+        let upper = upper.as_ref().map(|(u, w)| Ok::<_, io::Error>((reopen(u)?, reopen(w)?))).transpose()?;
+        if let Some((upper, work)) = &upper {
+            data.push_str(&format!(",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd()));
+        }
+        for (name, value) in flags_of(options, writable) {
+            match value {
+                Some(value) => data.push_str(&format!(",{name}={value}")),
+                None => data.push_str(&format!(",{name}")),
+            }
+        }
         let data = sys::cstring(data.as_ref())?;
+        rustix::process::chdir("/proc/thread-self/fd")?;
         let flags = if writable { MountFlags::empty() } else { MountFlags::RDONLY };
-        mount("overlay", &place, "overlay", flags, Some(data.as_c_str()))?;
+        // Any folder but the root will do: nobody else sees what is mounted there.
+        mount("overlay", "/proc", "overlay", flags, Some(data.as_c_str()))?;
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        Ok(rustix::mount::open_tree(CWD, &place, clone)?)
+        Ok(rustix::mount::open_tree(CWD, "/proc", clone)?)
     };
     let made = std::thread::scope(|scope| {
         std::thread::Builder::new()
@@ -295,6 +297,17 @@ fn mount_by_string(
             .unwrap_or_else(|_| Err(io::Error::other("the thread that mounts ended unexpectedly")))
     });
     made.map(MountFd).map_err(|source| Error::FileSystem { what: "an overlay (mount)".into(), source })
+}
+
+/// The same folder, opened through the current mount namespace: the kernel stacks no folder of another one.
+fn reopen(held: &Held<'_>) -> io::Result<OwnedFd> {
+    let path = rustix::fs::readlink(held.link(), Vec::new())?;
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    if identity(rustix::fs::fstat(&fd)?) != identity(rustix::fs::fstat(held.fd())?) {
+        return Err(io::Error::from_raw_os_error(libc::ESTALE));
+    }
+    Ok(fd)
 }
 
 /// An in-memory file system with the given options, detached.
@@ -324,4 +337,38 @@ pub(crate) fn new_filesystem(
 pub(crate) fn is_dir(fd: impl AsFd) -> io::Result<bool> {
     let stat = rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH)?;
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The way for kernels that don't know `lowerdir+`.
+    #[test]
+    fn option_strings_hold_as_many_lowers() {
+        if crate::userns::needed() {
+            return eprintln!("skipped: needs root");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let lowers: Vec<_> = (0..MAX_LOWERS).map(|n| dir.path().join(n.to_string())).collect();
+        for (n, lower) in lowers.iter().enumerate() {
+            std::fs::create_dir(lower).unwrap();
+            std::fs::write(lower.join("top"), n.to_string()).unwrap();
+            std::fs::write(lower.join(format!("f{n}")), n.to_string()).unwrap();
+        }
+        let folders: Vec<_> = lowers.iter().map(|l| Folder::Path(l)).collect();
+        let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
+        std::fs::create_dir(&upper).unwrap();
+        std::fs::create_dir(&work).unwrap();
+        let parts = Upper { upper: Folder::Path(&upper), work: Folder::Path(&work) };
+        let before = std::fs::read("/proc/self/mountinfo").unwrap();
+        let root = mount_by_string(&folders, Some(parts), OverlayOptions::default()).unwrap().root().unwrap();
+        assert_eq!(root.read_limited("top", 9).unwrap(), b"0");
+        assert_eq!(root.read_limited("f499", 9).unwrap(), b"499");
+        root.remove_file("f7").unwrap();
+        assert!(std::fs::symlink_metadata(upper.join("f7")).is_ok());
+        let read_only = mount_by_string(&folders[..2], None, OverlayOptions::default()).unwrap().root().unwrap();
+        assert!(read_only.mkdir("x", 0o755).is_err());
+        assert_eq!(std::fs::read("/proc/self/mountinfo").unwrap(), before);
+    }
 }

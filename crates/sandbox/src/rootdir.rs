@@ -5,6 +5,8 @@
 //! (before Linux 5.6) or refused by a seccomp filter, a component-wise `O_NOFOLLOW` walk does the same.
 //! Operations on the last component (rename, chown, xattrs ...) never follow a symlink there.
 
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::ffi::{OsStr, OsString};

@@ -26,15 +26,8 @@ pub(crate) const MARKER: &str = "ctrbuild-sandbox-runner";
 /// Starts steps. Cheap to share between threads; every method may be called at the same time.
 #[derive(Debug)]
 pub struct Runtime {
-    program: Program,
-}
-
-#[derive(Debug)]
-enum Program {
-    /// A read-only view of the own executable, so that no step can write to it through `/proc/PID/exe`.
-    Sealed(OwnedFd),
-    /// For tests: another program whose `main` calls [`crate::reexec`].
-    Path(PathBuf),
+    /// A read-only view of the executable, so that no step can write to it through `/proc/PID/exe`.
+    program: OwnedFd,
 }
 
 /// Where a step's output goes. Input is always empty.
@@ -57,14 +50,13 @@ impl Runtime {
     /// A runtime that starts the running program itself as runner; its `main` must begin with
     /// [`crate::reexec`]. Also removes cgroups that killed builders have left.
     pub fn new() -> Result<Runtime, Error> {
-        crate::cgroup::sweep();
-        Ok(Runtime { program: Program::Sealed(sealed_executable()?) })
+        Runtime::with_program("/proc/self/exe")
     }
 
-    /// A runtime whose runner is the program at `path`.
-    pub fn with_program(path: impl AsRef<Path>) -> Runtime {
+    /// A runtime whose runner is the program at `path`, for programs that can't call [`crate::reexec`] themselves.
+    pub fn with_program(path: impl AsRef<Path>) -> Result<Runtime, Error> {
         crate::cgroup::sweep();
-        Runtime { program: Program::Path(path.as_ref().to_owned()) }
+        Ok(Runtime { program: sealed(path.as_ref())? })
     }
 
     /// Starts a step and returns once its program runs (`execve` has succeeded). Blocks for a few milliseconds.
@@ -79,10 +71,7 @@ impl Runtime {
             }
         }
         let (ours, theirs) = UnixStream::pair().map_err(|e| Error::io("can't make a socket pair", e))?;
-        let program = match &self.program {
-            Program::Sealed(fd) => PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())),
-            Program::Path(path) => path.clone(),
-        };
+        let program = format!("/proc/self/fd/{}", self.program.as_raw_fd());
         let mut command = Command::new(&program);
         command.arg0(MARKER).env_clear().stdin(ProcessStdio::from(OwnedFd::from(theirs)));
         command.stdout(ProcessStdio::from(stdio.stdout)).stderr(ProcessStdio::from(stdio.stderr));
@@ -275,23 +264,63 @@ fn cgroup_name() -> String {
     format!("{}-{}", crate::cgroup::owner_prefix(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The own executable, as a file that can't be written to: a step that names `/proc/self/exe` as its program (or
-/// in a `#!` line) would otherwise get hold of the builder's binary on the host.
-fn sealed_executable() -> Result<OwnedFd, Error> {
+/// The executable `path` as a file that can't be written to: a step that names `/proc/self/exe` as its program (or in
+/// a `#!` line) would otherwise get hold of the builder's binary on the host.
+fn sealed(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let exe = rustix::fs::openat(CWD, "/proc/self/exe", flags, rustix::fs::Mode::empty())
-        .map_err(|e| Error::io("can't open /proc/self/exe", e))?;
+    let exe = rustix::fs::openat(CWD, path, flags, rustix::fs::Mode::empty())
+        .map_err(|e| Error::io(format!("can't open {}", path.display()), e))?;
     if let Ok(mount) = MountFd::clone_of(&exe, Access::ReadOnly) {
         return Ok(mount.into());
     }
     // No right to mount, or an executable outside of this mount namespace: a sealed copy in memory.
-    let copy = || -> io::Result<OwnedFd> {
-        let memory = rustix::fs::memfd_create("ctrbuild", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        let mut file = std::fs::File::from(memory);
-        io::copy(&mut std::fs::File::open("/proc/self/exe")?, &mut file)?;
-        let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&file, all)?;
-        Ok(file.into())
-    };
-    copy().map_err(|e| Error::io("can't make a read-only view of the own executable", e))
+    sealed_copy(path).map_err(|e| Error::io(format!("can't make a read-only view of {}", path.display()), e))
+}
+
+fn sealed_copy(path: &Path) -> io::Result<OwnedFd> {
+    let memory = rustix::fs::memfd_create("ctrbuild", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = std::fs::File::from(memory);
+    io::copy(&mut std::fs::File::open(path)?, &mut file)?;
+    let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, all)?;
+    // Through this descriptor; a writable one can't be executed (ETXTBSY).
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(rustix::fs::open(link, OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn executables_are_sealed() {
+        let write = |fd: &OwnedFd| {
+            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let written = std::fs::OpenOptions::new().write(true).open(link).and_then(|mut f| f.write_all(b"x"));
+            written.map_err(|e| e.raw_os_error())
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        std::fs::copy("/bin/true", &path).unwrap();
+        let copy = sealed_copy(&path).unwrap();
+        assert_eq!(write(&copy), Err(Some(libc::EPERM)));
+        let run = |fd: &OwnedFd| Command::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).arg0("true").status();
+        assert!(run(&copy).unwrap().success());
+        if crate::userns::needed() {
+            return eprintln!("skipped: needs root");
+        }
+        let view = sealed(&path).unwrap();
+        assert_eq!(write(&view), Err(Some(libc::EROFS)));
+        assert!(run(&view).unwrap().success());
+    }
+
+    #[test]
+    fn paths_are_cleaned_by_text() {
+        let cases = [("/a/./b//c/", "/a/b/c"), ("/a/../../b", "/b"), ("/..", "/"), ("", "/"), ("a", "/a")];
+        for (path, expected) in cases {
+            assert_eq!(clean(Path::new(path)), Path::new(expected));
+        }
+    }
 }

@@ -159,7 +159,7 @@ fn the_builders_executable_can_not_be_written() {
     // The runtime of the program under test seals its own executable.
     let runner = env!("CARGO_BIN_EXE_sandbox-runner");
     let before = fs::read(runner).unwrap();
-    let runtime = Runtime::with_program(runner);
+    let runtime = Runtime::with_program(runner).unwrap();
     fs::write(image.lower().join("script"), "#!/proc/self/exe\n").unwrap();
     fs::set_permissions(image.lower().join("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .unwrap();

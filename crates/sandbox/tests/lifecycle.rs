@@ -253,7 +253,7 @@ fn cgroups_of_dead_builders_are_swept() {
         return eprintln!("skipped: no right to make cgroups");
     }
     fs::create_dir(&foreign).unwrap();
-    drop(Runtime::with_program("/nonexistent"));
+    assert!(matches!(Runtime::with_program("/nonexistent"), Err(Error::Io { .. })));
     let (left, kept) = (stale.exists(), foreign.exists());
     fs::remove_dir(&foreign).unwrap();
     assert!(!left, "its process never was");

@@ -23,27 +23,15 @@ pub fn limit_resources(ulimits: &[Ulimit]) -> Result<(), Error> {
     Ok(())
 }
 
+/// The resources in the order of their numbers (`asm-generic/resource.h`; the same on all machines we know).
+const RESOURCES: [&str; 16] = [
+    "cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending", "msgqueue",
+    "nice", "rtprio", "rttime",
+];
+
 /// The number of a resource by its name.
-pub fn resource(name: &str) -> Option<u32> {
-    Some(match name {
-        "cpu" => libc::RLIMIT_CPU,
-        "fsize" => libc::RLIMIT_FSIZE,
-        "data" => libc::RLIMIT_DATA,
-        "stack" => libc::RLIMIT_STACK,
-        "core" => libc::RLIMIT_CORE,
-        "rss" => libc::RLIMIT_RSS,
-        "nproc" => libc::RLIMIT_NPROC,
-        "nofile" => libc::RLIMIT_NOFILE,
-        "memlock" => libc::RLIMIT_MEMLOCK,
-        "as" => libc::RLIMIT_AS,
-        "locks" => libc::RLIMIT_LOCKS,
-        "sigpending" => libc::RLIMIT_SIGPENDING,
-        "msgqueue" => libc::RLIMIT_MSGQUEUE,
-        "nice" => libc::RLIMIT_NICE,
-        "rtprio" => libc::RLIMIT_RTPRIO,
-        "rttime" => libc::RLIMIT_RTTIME,
-        _ => return None,
-    } as u32)
+fn resource(name: &str) -> Option<u32> {
+    RESOURCES.iter().position(|known| *known == name).map(|number| number as u32)
 }
 
 /// Takes capabilities away, loads the filter, becomes the user. The order matters: loading a filter without

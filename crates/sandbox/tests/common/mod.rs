@@ -47,7 +47,7 @@ pub fn image() -> Option<Image> {
     for name in ["upper", "work"] {
         fs::create_dir(dir.path().join(name)).unwrap();
     }
-    let runtime = Runtime::with_program(env!("CARGO_BIN_EXE_sandbox-runner"));
+    let runtime = Runtime::with_program(env!("CARGO_BIN_EXE_sandbox-runner")).unwrap();
     Some(Image { dir, runtime })
 }
 
