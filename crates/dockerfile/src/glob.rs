@@ -24,7 +24,8 @@ pub fn has_wildcard(text: &str) -> bool {
 /// Whether the whole name matches the pattern.
 ///
 /// # Errors
-/// The pattern has a syntax error; like in Go, one behind the place where the match fails is found too.
+/// The pattern has a syntax error in the part that was needed: like in Go, what follows the first mismatch
+/// and a later `*` is not looked at.
 pub fn matches(pattern: &str, name: impl AsRef<[u8]>) -> Result<bool, BadPattern> {
     let mut pattern = pattern.as_bytes();
     let mut name = name.as_ref();
@@ -52,11 +53,6 @@ pub fn matches(pattern: &str, name: impl AsRef<[u8]>) -> Result<bool, BadPattern
                     continue 'chunks;
                 }
             }
-        }
-        while !pattern.is_empty() {
-            let (_, chunk, rest) = next_chunk(pattern);
-            match_chunk(chunk, b"")?;
-            pattern = rest;
         }
         return Ok(false);
     }
@@ -237,6 +233,7 @@ mod tests {
             ("a[", "ab", Err(BadPattern)),
             ("a[", "x", Err(BadPattern)),
             ("a/b[", "x", Err(BadPattern)),
+            ("a*[", "x", Ok(false)),
             ("\\", "a", Err(BadPattern)),
             ("*x", "xxx", Ok(true)),
             ("", "", Ok(true)),

@@ -257,14 +257,34 @@ impl Pattern {
 
 /// Compiles a cleaned pattern; `None` where it makes no regular expression.
 fn compile(pattern: &str) -> Option<Kind> {
-    #[derive(PartialEq)]
-    enum Type {
-        Exact,
-        Prefix,
-        Suffix,
-        Regex,
-    }
-    let mut kind = Type::Exact;
+    let (shape, text) = to_go_regex(pattern);
+    Some(match shape {
+        Shape::Exact => Kind::Exact(pattern.to_owned()),
+        Shape::Prefix => Kind::Prefix(pattern[..pattern.len() - 2].to_owned()),
+        Shape::Suffix => Kind::Suffix(pattern[2..].to_owned()),
+        Shape::Regex => {
+            let regex = RegexBuilder::new(&from_go_regex(&text)?)
+                .size_limit(MAX_REGEX_BYTES)
+                .dfa_size_limit(MAX_REGEX_BYTES)
+                .build()
+                .ok()?;
+            Kind::Regex(regex)
+        }
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Exact,
+    Prefix,
+    Suffix,
+    Regex,
+}
+
+/// What the original makes of a pattern: its shape, and a regular expression in Go's syntax. It does not look
+/// at classes, so that wildcards inside of brackets become text of the class.
+fn to_go_regex(pattern: &str) -> (Shape, String) {
+    let mut shape = Shape::Exact;
     let mut out = String::from("^");
     let mut chars = pattern.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
@@ -274,59 +294,60 @@ fn compile(pattern: &str) -> Option<Kind> {
                 chars.next_if(|(_, c)| *c == '/');
                 if chars.peek().is_some() {
                     out.push_str("(.*/)?");
-                    kind = Type::Regex;
-                } else if kind == Type::Exact {
-                    kind = Type::Prefix;
+                    shape = Shape::Regex;
+                } else if shape == Shape::Exact {
+                    shape = Shape::Prefix;
                 } else {
                     out.push_str(".*");
-                    kind = Type::Regex;
+                    shape = Shape::Regex;
                 }
                 if at == 0 {
-                    kind = Type::Suffix;
+                    shape = Shape::Suffix;
                 }
             }
             '*' => {
                 out.push_str("[^/]*");
-                kind = Type::Regex;
+                shape = Shape::Regex;
             }
             '?' => {
                 out.push_str("[^/]");
-                kind = Type::Regex;
+                shape = Shape::Regex;
             }
-            '\\' => match chars.next() {
-                Some((_, next)) => {
-                    out.push_str(&escaped(next)?);
-                    kind = Type::Regex;
+            '\\' => {
+                out.push('\\');
+                if let Some((_, next)) = chars.next() {
+                    out.push(next);
+                    shape = Shape::Regex;
                 }
-                None => return None,
-            },
-            '[' => {
-                class(&mut out, &mut chars)?;
-                kind = Type::Regex;
             }
-            ']' => {
-                out.push_str("\\]");
-                kind = Type::Regex;
+            '[' | ']' => {
+                out.push(c);
+                shape = Shape::Regex;
             }
-            // The original does not escape this one.
-            '^' => out.push('^'),
+            // `^` is not among them.
+            '.' | '+' | '(' | ')' | '|' | '{' | '}' | '$' => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    out.push('$');
+    (shape, out)
+}
+
+type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+/// The same expression in the syntax of our regular expressions; `None` where Go would refuse it.
+fn from_go_regex(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len() + 8);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.push_str(&escaped(chars.next()?)?),
+            '[' => class(&mut out, &mut chars)?,
+            '^' | '$' | '.' | '*' | '?' | '(' | ')' => out.push(c),
             c => out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
         }
     }
-    Some(match kind {
-        Type::Exact => Kind::Exact(pattern.to_owned()),
-        Type::Prefix => Kind::Prefix(pattern[..pattern.len() - 2].to_owned()),
-        Type::Suffix => Kind::Suffix(pattern[2..].to_owned()),
-        Type::Regex => {
-            out.push('$');
-            let regex = RegexBuilder::new(&out)
-                .size_limit(MAX_REGEX_BYTES)
-                .dfa_size_limit(MAX_REGEX_BYTES)
-                .build()
-                .ok()?;
-            Kind::Regex(regex)
-        }
-    })
+    Some(out)
 }
 
 /// What an escaped character means in Go's regular expressions, in ours.
@@ -342,48 +363,81 @@ fn escaped(c: char) -> Option<Cow<'static, str>> {
         'B' => r"(?-u:\B)",
         'A' => r"\A",
         'z' => r"\z",
-        'a' => r"\x07",
-        'f' => r"\x0c",
-        'n' => r"\n",
-        'r' => r"\r",
-        't' => r"\t",
-        'v' => r"\x0b",
-        c if c.is_ascii() && !c.is_ascii_alphanumeric() => {
-            return Some(Cow::Owned(regex::escape(c.encode_utf8(&mut [0; 4]))));
-        }
-        _ => return None,
+        c => return literal(c).map(|c| Cow::Owned(regex::escape(c.encode_utf8(&mut [0; 4])))),
     }))
 }
 
-/// A class, up to and with its `]`. That it is well formed was checked before.
-fn class(out: &mut String, chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> Option<()> {
+/// The one character that an escaped character stands for.
+const fn literal(c: char) -> Option<char> {
+    Some(match c {
+        'a' => '\u{7}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'v' => '\u{b}',
+        c if c.is_ascii() && !c.is_ascii_alphanumeric() => c,
+        _ => return None,
+    })
+}
+
+const POSIX: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
+    "upper", "word", "xdigit",
+];
+
+/// A class behind its `[`, up to and with its `]`.
+fn class(out: &mut String, chars: &mut Chars<'_>) -> Option<()> {
     out.push('[');
-    if chars.next_if(|(_, c)| *c == '^').is_some() {
+    if chars.next_if_eq(&'^').is_some() {
         out.push('^');
     }
     let mut first = true;
     loop {
-        let (_, c) = chars.next()?;
-        match c {
-            ']' if !first => {
-                out.push(']');
-                return Some(());
-            }
-            '-' => out.push('-'),
-            '\\' => {
-                let (_, next) = chars.next()?;
-                match next {
-                    'b' | 'B' | 'A' | 'z' => return None,
-                    next => out.push_str(&escaped(next)?),
-                }
-            }
-            c => class_char(out, c),
+        let c = chars.next()?;
+        if c == ']' && !first {
+            out.push(']');
+            return Some(());
         }
         first = false;
+        if c == '[' && chars.peek() == Some(&':') {
+            let rest: String = chars.clone().collect();
+            if let Some(end) = rest.find(":]") {
+                let name = &rest[1..end.max(1)];
+                POSIX.contains(&name.strip_prefix('^').unwrap_or(name)).then_some(())?;
+                out.push_str("[:");
+                out.push_str(name);
+                out.push_str(":]");
+                chars.nth(rest[..end + 2].chars().count() - 1);
+                continue;
+            }
+        }
+        if c == '\\' && matches!(chars.peek(), Some('d' | 'D' | 's' | 'S' | 'w' | 'W')) {
+            out.push_str(&escaped(chars.next()?)?);
+            continue;
+        }
+        let low = class_char(c, chars)?;
+        push_class_char(out, low);
+        let mut ahead = chars.clone();
+        if ahead.next() == Some('-') && ahead.next().is_some_and(|c| c != ']') {
+            chars.next();
+            let c = chars.next()?;
+            let high = class_char(c, chars)?;
+            (low <= high).then_some(())?;
+            out.push('-');
+            push_class_char(out, high);
+        }
     }
 }
 
-fn class_char(out: &mut String, c: char) {
+fn class_char(c: char, chars: &mut Chars<'_>) -> Option<char> {
+    match c {
+        '\\' => literal(chars.next()?),
+        c => Some(c),
+    }
+}
+
+fn push_class_char(out: &mut String, c: char) {
     if c.is_ascii_punctuation() {
         out.push('\\');
     }
@@ -455,6 +509,10 @@ mod tests {
             ("a[[]b", "a[b", true),
             ("a[x&&y]b", "a&b", true),
             ("[^x]", "é", true),
+            ("[?a/b[ab]", "[", false),
+            ("[[:alpha:]]x", "qx", true),
+            ("[a-]*", "-", false),
+            ("[*]", "a/]", false),
             ("a^b*", "a^bc", false),
             ("a^b", "a^b", true),
         ] {

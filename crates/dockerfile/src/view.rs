@@ -1,6 +1,6 @@
 //! A parsed recipe as other tools would list it.
 
-use crate::error::Phase;
+use crate::error::{ErrorKind, Phase};
 use crate::recipe::Parsed;
 use serde_json::{Map, Value, json};
 
@@ -24,7 +24,12 @@ pub fn buildkit_json(file_name: &str, parsed: &Parsed) -> Value {
     let parse_error = error(Phase::Parse);
     out.insert("parse_ok".into(), parse_error.is_none().into());
     if let Some(error) = parse_error {
-        out.insert("parse_error".into(), error.buildkit_message().into());
+        // BuildKit's parser knows no empty file; its frontend looks before it parses.
+        let message = match error.kind {
+            ErrorKind::EmptyFile => ErrorKind::NoInstructions.to_string(),
+            _ => error.buildkit_message(),
+        };
+        out.insert("parse_error".into(), message.into());
         insert_number(&mut out, "parse_error_line", error.buildkit_line as usize);
         out.insert("instructions_ok".into(), false.into());
         out.insert("stages".into(), 0.into());

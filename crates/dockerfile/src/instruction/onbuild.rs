@@ -11,7 +11,7 @@ pub(crate) fn read(statement: &Statement, spec: &'static Spec) -> Result<Onbuild
         return Err((ErrorKind::NoArguments { instruction: spec.name }, statement.range));
     };
     Flags::read(statement, spec)?;
-    match sub.keyword.value.to_uppercase().as_str() {
+    match sub.keyword.value.trim().to_uppercase().as_str() {
         "ONBUILD" => return Err((ErrorKind::OnbuildChain, sub.keyword.range)),
         name @ ("MAINTAINER" | "FROM") => {
             return Err((ErrorKind::OnbuildTrigger { name: name.to_owned() }, sub.keyword.range));

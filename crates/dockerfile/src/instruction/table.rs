@@ -166,7 +166,7 @@ pub static INSTRUCTIONS: &[Spec] = &[
     Spec {
         name: "ONBUILD",
         form: Form::Instruction,
-        heredocs: true,
+        heredocs: false,
         onbuild: false,
         doc: "Keeps an instruction for builds that start from this image.",
         flags: &[],

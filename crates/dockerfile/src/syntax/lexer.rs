@@ -27,12 +27,14 @@ pub(crate) fn directive(input: &str) -> IResult<&str, (&str, &str)> {
         take_while(|c: char| c.is_ascii_alphanumeric()),
     ))
     .parse(input)?;
-    let (value, _) = (take_while(is_regex_space), char('='), take_while(is_regex_space)).parse(rest)?;
-    let trimmed = value.trim_end_matches(is_regex_space);
-    if trimmed.is_empty() {
-        return Err(nom::Err::Error(nom::error::Error::new(value, nom::error::ErrorKind::Eof)));
+    let (rest, _) = pair(take_while(is_regex_space), char('=')).parse(rest)?;
+    let trimmed = rest.trim_matches(is_regex_space);
+    // Of nothing but blanks the last one is the value, as a value can't be empty.
+    match (trimmed.is_empty(), rest.char_indices().next_back()) {
+        (false, _) => Ok(("", (key, trimmed))),
+        (true, Some((last, _))) => Ok(("", (key, &rest[last..]))),
+        (true, None) => Err(nom::Err::Error(nom::error::Error::new(rest, nom::error::ErrorKind::Eof))),
     }
-    Ok(("", (key, trimmed)))
 }
 
 /// What `\s` means in Go's regular expressions.
@@ -266,7 +268,8 @@ mod tests {
     fn directives() {
         assert_eq!(directive("escape = ` "), Ok(("", ("escape", "`"))));
         assert_eq!(directive("a1=b = c\t"), Ok(("", ("a1", "b = c"))));
-        assert!(directive("escape=").is_err() && directive("escape= ").is_err());
+        assert_eq!(directive("escape=\t "), Ok(("", ("escape", " "))));
+        assert!(directive("escape=").is_err() && directive("escape").is_err());
         assert!(directive("1a=b").is_err() && directive("a b=c").is_err());
     }
 

@@ -204,6 +204,8 @@ impl<'a> Parser<'a> {
             self.out.tree.token(TokenKind::Bom, 0, (self.text.len() - rest.len()) as u32);
             self.out.tree.end_item(ItemKind::Bom, first);
             self.rest = rest;
+            // The mark alone is a line too.
+            self.line = u32::from(rest.is_empty());
         }
         while let Some(line) = self.next_line() {
             self.line_outside(line);

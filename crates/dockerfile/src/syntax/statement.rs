@@ -54,7 +54,7 @@ impl Statement {
             !statement.json && Spec::find(&statement.keyword.value).is_some_and(|spec| spec.heredocs)
         };
         match &self.sub {
-            Some(sub) => own(sub),
+            Some(sub) => sub.sub.is_none() && own(sub),
             None => own(self),
         }
     }
@@ -124,9 +124,21 @@ fn read_at(logical: &Logical, line: Cut<'_>, escape: Escape, depth: usize) -> Re
         }
         Some(Form::Pairs) => pairs(logical, rest, escape, spec.map_or("", |spec| spec.name))?,
         Some(Form::Healthcheck) => {
-            let end = rest.text.find(|c: char| c.is_whitespace()).unwrap_or(rest.text.len());
-            let (kind, command) = (rest.between(0, end), rest.from(end).trim_start());
-            let mut args = whole(kind);
+            // BuildKit looks at bytes here: a character is cut where a byte of it is a blank of Latin-1.
+            let is_space = |byte: u8| char::from(byte).is_whitespace();
+            let end = rest.text.bytes().position(is_space).unwrap_or(rest.text.len());
+            let kept = (0..=end).rev().find(|at| rest.text.is_char_boundary(*at)).unwrap_or(0);
+            let damaged = "\u{fffd}".repeat(end - kept);
+            let after = boundary(rest.text, end);
+            let tail = &rest.text[after..];
+            let blanks = tail.bytes().take_while(|byte| is_space(*byte)).count();
+            let command = rest.from(after + blanks);
+            let mut args = whole(rest.between(0, kept));
+            match args.first_mut() {
+                Some(kind) => kind.value.push_str(&damaged),
+                None if !damaged.is_empty() => args.push(Word::new(damaged, place(rest))),
+                None => {}
+            }
             if !args.is_empty() {
                 args.extend(match lexer::json_array(command.text) {
                     JsonArray::No => whole(command),

@@ -587,7 +587,7 @@ impl<'a, V: Variables> Run<'a, V> {
             }
             _ => {}
         }
-        while let Some(c) = self.chars.next_if(|c| *c == '_' || c.is_alphabetic() || is_digit(*c)) {
+        while let Some(c) = self.chars.next_if(|c| *c == '_' || is_letter(*c) || is_digit(*c)) {
             name.push(c);
         }
         name
@@ -611,6 +611,11 @@ impl<'a, V: Variables> Run<'a, V> {
 enum Null {
     IsSet,
     IsUnset,
+}
+
+/// A letter of any script. Combining marks count here and not in BuildKit.
+fn is_letter(c: char) -> bool {
+    c.is_alphabetic() && !c.is_numeric()
 }
 
 /// A decimal digit of any script.
