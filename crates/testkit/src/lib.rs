@@ -1,1 +1,15 @@
-//! (in the making)
+//! Doubles for tests: an in-process registry that can misbehave, and builders of small images.
+//!
+//! Invariants: everything listens on loopback only and ends with the value that owns it.
+//!
+//! Deliberately not here: anything that ships.
+#![forbid(unsafe_code)]
+
+mod http;
+mod image;
+mod registry;
+mod rule;
+
+pub use image::{TestImage, image, index, layer_tar};
+pub use registry::{Auth, Recorded, TestRegistry};
+pub use rule::{Action, Rule};
