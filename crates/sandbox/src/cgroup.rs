@@ -13,6 +13,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -408,9 +409,12 @@ fn remove(parent: BorrowedFd<'_>, name: &OsStr) {
 }
 
 /// First part of the names of this builder's cgroups.
-pub fn owner_prefix() -> String {
-    let pid = std::process::id();
-    format!("{PREFIX}{}-{pid}-{}", pid_namespace(), start_time(pid).unwrap_or(0))
+pub fn owner_prefix() -> &'static str {
+    static OWNER: OnceLock<String> = OnceLock::new();
+    OWNER.get_or_init(|| {
+        let pid = std::process::id();
+        format!("{PREFIX}{}-{pid}-{}", pid_namespace(), start_time(pid).unwrap_or(0))
+    })
 }
 
 /// Inode of the pid namespace: a pid says nothing in another one.

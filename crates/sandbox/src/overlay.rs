@@ -167,7 +167,7 @@ pub struct Overlay;
 
 impl Overlay {
     /// Mounts `lowers` (the topmost first, at most [`MAX_LOWERS`]) and, if given, an upper folder.
-    /// One lower alone becomes a read-only bind. index, metacopy and redirect_dir are off, so that the upper
+    /// One lower alone becomes a read-only bind. index and metacopy are off and redirects are not even followed, so that the upper
     /// folder is a plain difference that can be read, moved and stacked again.
     pub fn mount(
         lowers: &[Folder<'_>],
@@ -197,7 +197,8 @@ impl Overlay {
 
 /// The parameters both ways of mounting share.
 fn flags_of(options: OverlayOptions, writable: bool) -> Vec<(&'static str, Option<&'static str>)> {
-    let mut flags = vec![("index", Some("off")), ("metacopy", Some("off")), ("redirect_dir", Some("off"))];
+    let mut flags =
+        vec![("index", Some("off")), ("metacopy", Some("off")), ("redirect_dir", Some("nofollow"))];
     if writable {
         flags.push(("xino", Some("auto")));
         if options.sync == Sync::Volatile {
@@ -367,7 +368,8 @@ mod tests {
         assert_eq!(root.read_limited("f499", 9).unwrap(), b"499");
         root.remove_file("f7").unwrap();
         assert!(std::fs::symlink_metadata(upper.join("f7")).is_ok());
-        let read_only = mount_by_string(&folders[..2], None, OverlayOptions::default()).unwrap().root().unwrap();
+        let read_only =
+            mount_by_string(&folders[..2], None, OverlayOptions::default()).unwrap().root().unwrap();
         assert!(read_only.mkdir("x", 0o755).is_err());
         assert_eq!(std::fs::read("/proc/self/mountinfo").unwrap(), before);
     }

@@ -298,7 +298,8 @@ mod tests {
     fn executables_are_sealed() {
         let write = |fd: &OwnedFd| {
             let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-            let written = std::fs::OpenOptions::new().write(true).open(link).and_then(|mut f| f.write_all(b"x"));
+            let written =
+                std::fs::OpenOptions::new().write(true).open(link).and_then(|mut f| f.write_all(b"x"));
             written.map_err(|e| e.raw_os_error())
         };
         let dir = tempfile::tempdir().unwrap();
@@ -306,7 +307,8 @@ mod tests {
         std::fs::copy("/bin/true", &path).unwrap();
         let copy = sealed_copy(&path).unwrap();
         assert_eq!(write(&copy), Err(Some(libc::EPERM)));
-        let run = |fd: &OwnedFd| Command::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).arg0("true").status();
+        let run =
+            |fd: &OwnedFd| Command::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).arg0("true").status();
         assert!(run(&copy).unwrap().success());
         if crate::userns::needed() {
             return eprintln!("skipped: needs root");

@@ -390,3 +390,73 @@ pub fn receive<T: Wire>(socket: impl AsFd) -> io::Result<T> {
     let value = T::get(&mut reader)?;
     if reader.bytes.is_empty() { Ok(value) } else { Err(malformed()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there_and_back<T: Wire + Send>(message: T) -> io::Result<T> {
+        let (a, b) = std::os::unix::net::UnixStream::pair()?;
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(move || send(&a, message));
+            let received = receive(&b);
+            sender.join().map_err(|_| io::Error::other("panic"))??;
+            received
+        })
+    }
+
+    #[test]
+    fn errors_keep_their_words_and_numbers() {
+        let source = || io::Error::from_raw_os_error(libc::EACCES);
+        let errors = [
+            Error::NotInPath { program: "x".into() },
+            Error::Exec { program: "x".into(), source: source() },
+            Error::WorkingDir { path: "/x".into(), source: source() },
+            Error::User { uid: 1, gid: 2, source: source() },
+            Error::Mount { target: "/x".into(), action: "y".into(), source: source() },
+            Error::Spec("x".into()),
+            Error::Limit { limit: "pids", reason: "x".into() },
+            Error::Namespaces { source: source() },
+            Error::FileSystem { what: "x".into(), source: source() },
+            Error::RunnerDied("x".into()),
+            Error::Io { action: "x".into(), source: io::Error::other("y") },
+        ];
+        for error in errors {
+            let before = format!("{error:?}");
+            // An error without a number keeps its text only.
+            let after = format!("{:?}", there_and_back(error).unwrap());
+            assert_eq!(before, after);
+        }
+    }
+
+    #[test]
+    fn many_descriptors_and_much_data_arrive_in_order() {
+        use std::io::{Read, Seek};
+        let files: Vec<OwnedFd> = (0..300)
+            .map(|n| {
+                let mut file = tempfile::tempfile().unwrap();
+                std::io::Write::write_all(&mut file, &[n as u8]).unwrap();
+                file.into()
+            })
+            .collect();
+        let big = vec![7u8; 3 << 20];
+        let (bytes, files) = there_and_back((big.clone(), files)).unwrap();
+        assert!(bytes == big && files.len() == 300);
+        for (n, file) in files.into_iter().enumerate() {
+            let mut file = std::fs::File::from(file);
+            file.rewind().unwrap();
+            let mut content = Vec::new();
+            file.read_to_end(&mut content).unwrap();
+            assert_eq!(content, [n as u8]);
+        }
+    }
+
+    #[test]
+    fn damaged_messages_are_errors() {
+        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        send_all(a.as_fd(), &[3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 9, 9]).unwrap();
+        drop(a);
+        assert!(receive::<Report>(&b).is_err_and(|e| e.kind() == io::ErrorKind::InvalidData));
+        assert!(receive::<Report>(&b).is_err_and(|e| e.kind() == io::ErrorKind::UnexpectedEof));
+    }
+}

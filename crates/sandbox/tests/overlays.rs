@@ -38,7 +38,10 @@ fn five_hundred_lowers() {
     assert_eq!(root.read_limited("top", 9).unwrap(), b"0");
     assert_eq!(root.read_limited("f499", 9).unwrap(), b"499");
     assert!(root.create_file("x", 0o644).is_err(), "read-only without an upper folder");
-    assert!(matches!(Overlay::mount(&folders(&lowers), None, OverlayOptions::default()), Err(Error::Spec(_))));
+    assert!(matches!(
+        Overlay::mount(&folders(&lowers), None, OverlayOptions::default()),
+        Err(Error::Spec(_))
+    ));
     assert!(matches!(Overlay::mount(&[], None, OverlayOptions::default()), Err(Error::Spec(_))));
     drop(dir);
 }

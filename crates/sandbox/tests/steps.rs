@@ -77,6 +77,41 @@ fn network_none_has_loopback_only() {
 }
 
 #[test]
+fn a_given_network_namespace_is_entered() {
+    let Some(image) = image() else { return };
+    let mut other =
+        std::process::Command::new("/bin/busybox").args(["unshare", "-n", "sleep", "60"]).spawn().unwrap();
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    let path = format!("/proc/{}/ns/net", other.id());
+    let start = std::time::Instant::now();
+    while fs::read_link(&path).unwrap() == own && start.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let namespace = fs::read_link(&path).unwrap();
+    let mut spec = image.step("readlink /proc/self/ns/net");
+    spec.network = Network::Namespace(fs::File::open(&path).unwrap().into());
+    let output = image.sh_spec(spec);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(output.trim(), namespace.to_str().unwrap());
+    assert_ne!(namespace, own);
+}
+
+#[test]
+fn devices_of_the_host_on_request() {
+    let Some(image) = image() else { return };
+    if !Path::new("/dev/fuse").exists() {
+        return eprintln!("skipped: no /dev/fuse");
+    }
+    let mut spec = image.step("ls -l /dev/fuse; : < /dev/fuse && echo opened");
+    spec.devices = vec!["/dev/fuse".into()];
+    assert!(image.sh_spec(spec).ends_with("opened\n"));
+    let mut spec = image.step("true");
+    spec.devices = vec!["/dev/no-such-device".into()];
+    assert!(matches!(image.run_spec(spec).unwrap_err(), Error::Io { .. }));
+}
+
+#[test]
 fn system_mounts_have_their_flags() {
     let Some(image) = image() else { return };
     let mounts = image.sh("cat /proc/mounts");
@@ -321,6 +356,10 @@ fn working_directory_is_made_and_stays() {
     assert_eq!(image.sh_spec(spec), "/srv/app\n");
     let app = fs::metadata(image.upper().join("srv/app")).unwrap();
     assert_eq!((app.uid(), app.gid(), app.mode() & 0o777), (1000, 1001, 0o755));
+    let mut spec = image.step("pwd; touch f");
+    spec.cwd = "/cache/deep".into();
+    spec.mounts = vec![Mount::new("/cache", MountKind::Tmpfs { size: None, mode: 0o755, uid: 0, gid: 0 })];
+    assert_eq!(image.sh_spec(spec), "/cache/deep\n");
     let mut spec = image.step("true");
     spec.cwd = "/etc/passwd".into();
     let error = image.run_spec(spec).unwrap_err();

@@ -28,12 +28,35 @@ fn tree() -> (tempfile::TempDir, RootDir) {
 fn both_ways_agree() {
     let (_outer, root) = tree();
     let paths = [
-        "", "/", ".", "..", "/..", "dir", "/dir/", "dir/sub/file", "dir/sub/file/", "dir/sub/file/x", "dir/up/etc/passwd",
-        "abs/sub/file", "out/passwd", "secret", "loop", "dangling", "none", "none/../dir", "dir/../../dir/sub", "abs/..",
-        "../../dir//./sub/../sub/file", "dir/up", "abs", "dir/sub/..",
+        "",
+        "/",
+        ".",
+        "..",
+        "/..",
+        "dir",
+        "/dir/",
+        "dir/sub/file",
+        "dir/sub/file/",
+        "dir/sub/file/x",
+        "dir/up/etc/passwd",
+        "abs/sub/file",
+        "out/passwd",
+        "secret",
+        "loop",
+        "dangling",
+        "none",
+        "none/../dir",
+        "dir/../../dir/sub",
+        "abs/..",
+        "../../dir//./sub/../sub/file",
+        "dir/up",
+        "abs",
+        "dir/sub/..",
     ];
     for path in paths {
-        for flags in [OFlags::PATH, OFlags::PATH | OFlags::NOFOLLOW, OFlags::RDONLY, OFlags::PATH | OFlags::DIRECTORY] {
+        for flags in
+            [OFlags::PATH, OFlags::PATH | OFlags::NOFOLLOW, OFlags::RDONLY, OFlags::PATH | OFlags::DIRECTORY]
+        {
             let result = |way| {
                 resolve_open(way, root.as_fd(), Path::new(path), flags)
                     .map(|fd| rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH).unwrap().st_ino)
@@ -69,7 +92,8 @@ fn reading_is_limited() {
     assert!(root.read_limited("dir/sub/file", 5).is_err());
     assert_eq!(root.read_limited("dir/sub/file", 6).unwrap(), b"inside");
     assert!(root.read_limited("dir", 5).is_err());
-    rustix::fs::mknodat(rustix::fs::CWD, base.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, base.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o644), 0)
+        .unwrap();
     assert!(root.read_limited("fifo", 5).is_err(), "and without waiting for a writer");
 }
 
@@ -80,7 +104,10 @@ fn folders_are_made_where_links_lead() {
     assert_eq!(made, [PathBuf::from("/dir/a"), PathBuf::from("/dir/a/b")]);
     assert_eq!(fs::metadata(outer.path().join("root/dir/a")).unwrap().mode() & 0o7777, 0o750);
     assert!(root.mkdir_all("abs/a/b", 0o750, None).unwrap().is_empty());
-    assert_eq!(root.mkdir_all("dangling", 0o755, None).unwrap(), [PathBuf::from("/dir/none"), "/dir/none/x".into()]);
+    assert_eq!(
+        root.mkdir_all("dangling", 0o755, None).unwrap(),
+        [PathBuf::from("/dir/none"), "/dir/none/x".into()]
+    );
     assert!(root.mkdir_all("dir/sub/file/x", 0o755, None).is_err());
     assert!(root.mkdir_all("dir/sub/file", 0o755, None).is_err());
     root.mkdir_all("x/../y", 0o755, None).unwrap();
@@ -111,7 +138,10 @@ fn the_last_component_is_never_followed() {
     root.remove_all("none/x").unwrap();
     assert!(root.remove_all("/").is_err() && root.remove_all("dir/..").is_err());
     let after = fs::metadata(&secret).unwrap();
-    assert_eq!((before.mode(), before.mtime(), before.mtime_nsec()), (after.mode(), after.mtime(), after.mtime_nsec()));
+    assert_eq!(
+        (before.mode(), before.mtime(), before.mtime_nsec()),
+        (after.mode(), after.mtime(), after.mtime_nsec())
+    );
     assert!(outer.path().join("root/etc/passwd").exists(), "only the link went");
 }
 
@@ -125,7 +155,8 @@ fn modes_are_exact_and_special_files_are_made() {
     let mode = |name: &str| root.symlink_metadata(name).unwrap().st_mode & 0o7777;
     assert_eq!([mode("f"), mode("d"), mode("p")], [0o6777, 0o1777, 0o666]);
     assert_eq!(root.read_link("l").unwrap().as_os_str(), "any text/../");
-    let names: Vec<_> = root.read_dir("/").unwrap().into_iter().map(|e| e.name.into_string().unwrap()).collect();
+    let names: Vec<_> =
+        root.read_dir("/").unwrap().into_iter().map(|e| e.name.into_string().unwrap()).collect();
     assert_eq!(names, ["abs", "d", "dangling", "dir", "etc", "f", "l", "loop", "out", "p", "secret"]);
 }
 

@@ -25,8 +25,22 @@ pub fn limit_resources(ulimits: &[Ulimit]) -> Result<(), Error> {
 
 /// The resources in the order of their numbers (`asm-generic/resource.h`; the same on all machines we know).
 const RESOURCES: [&str; 16] = [
-    "cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending", "msgqueue",
-    "nice", "rtprio", "rttime",
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
 ];
 
 /// The number of a resource by its name.

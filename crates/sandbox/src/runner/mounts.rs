@@ -115,6 +115,7 @@ pub fn enter_root(
         .map_err(failed(slash, "attaching"))?;
     let root = RootDir::from(OwnedFd::from(spec.root));
     let root_mount = mount_id(&root);
+    let cwd = spec.cwd.clone();
     let mut builder = Builder {
         stage,
         root,
@@ -153,6 +154,10 @@ pub fn enter_root(
     mounts.sort_by_key(|mount| crate::runtime::clean(&mount.target).components().count());
     for mount in mounts {
         builder.user_mount(mount)?;
+    }
+    // Once more, since a mount may hide the one that was made; what can't be made shows when it is entered.
+    if find(&builder.root, &cwd).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        let _shows_later = builder.root.mkdir_all(&cwd, 0o755, Some(owner));
     }
     builder.finish(spec.root_access)
 }
