@@ -1,6 +1,7 @@
 //! Decompression by what the first bytes say: gzip, zstd, bzip2, xz, or nothing at all.
 
-use std::io::{self, BufReader, Read};
+use flate2::bufread::GzDecoder;
+use std::io::{self, BufRead, BufReader, Read};
 
 /// Longest magic number looked at.
 const MAGIC: usize = 6;
@@ -77,7 +78,7 @@ pub fn decompress<'a>(
     let buffered = || BufReader::with_capacity(128 * 1024, whole);
     let plain: Box<dyn Read + Send + 'a> = match format {
         Format::Plain => Box::new(buffered()),
-        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered())),
+        Format::Gzip => Box::new(Members(Some(GzDecoder::new(buffered())))),
         Format::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered())?;
             decoder.window_log_max(limits.zstd_window_log)?;
@@ -94,6 +95,27 @@ pub fn decompress<'a>(
         Some(limit) => (Box::new(Limited { inner: plain, limit, left: limit }), format),
         None => (plain, format),
     })
+}
+
+/// Gzip members up to the end of the stream, or up to something that is no member, which gzip(1)
+/// ignores too. `None` once all is read.
+struct Members<R: BufRead>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.0 {
+            let n = member.read(buf)?;
+            if n > 0 || buf.is_empty() {
+                return Ok(n);
+            }
+            let Some(done) = self.0.take() else { break };
+            let mut rest = done.into_inner();
+            if matches!(rest.fill_buf()?, [0x1f] | [0x1f, 0x8b, ..]) {
+                self.0 = Some(GzDecoder::new(rest));
+            }
+        }
+        Ok(0)
+    }
 }
 
 struct Limited<R> {

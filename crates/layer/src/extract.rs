@@ -16,7 +16,7 @@ use crate::{Error, IdMap, Result};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 /// How an archive is extracted.
@@ -74,8 +74,7 @@ impl Extractor<'_> {
             self.report.entries += 1;
             self.entry(&entry, &mut tar)?;
         }
-        // A packed stream that is cut short after the last entry is still damaged. What a packer
-        // calls trailing garbage is not.
+        // A packed stream that is cut short after the last entry is still damaged.
         let source = tar.into_inner();
         loop {
             match source.fill_buf() {
@@ -84,7 +83,6 @@ impl Extractor<'_> {
                     let n = rest.len();
                     source.consume(n);
                 }
-                Err(e) if e.kind() == io::ErrorKind::InvalidInput => break,
                 Err(e) => return Err(Error::Source(e)),
             }
         }

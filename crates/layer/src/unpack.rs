@@ -181,6 +181,10 @@ impl<'a> Unpacker<'a> {
             // The root: its metadata belong to whoever made the folder, as in containerd.
             return Ok(());
         }
+        if parent.split(|b| *b == b'/').any(|part| part.starts_with(WHITEOUT)) {
+            // Folders of that name are aufs's own (`.wh..wh.plnk`), never part of the image.
+            return Ok(());
+        }
         let (real, dir) = self.parent(parent)?;
         self.entry_in(entry, tar, &real, &dir, name)?;
         // Only what is below the parent can have been removed, so the folder itself stays valid.

@@ -108,7 +108,11 @@ fn extended(out: &mut ChunkWriter, path: &[u8], records: &[u8]) -> Result<()> {
 }
 
 fn finish(out: &mut ChunkWriter, header: &mut tar::Header) -> Result<()> {
-    header.set_cksum();
+    // Six digits, NUL, space: the form that all writers agree on.
+    let field = &mut header.as_old_mut().cksum;
+    field.fill(b' ');
+    let sum: u64 = header.as_bytes().iter().map(|b| u64::from(*b)).sum();
+    octal(&mut header.as_old_mut().cksum[..7], sum);
     out.put(header.as_bytes())
 }
 
