@@ -1,0 +1,2 @@
+# A cipher that nobody should use.
+tr "A-Za-z" "N-ZA-Mn-za-m"
