@@ -126,7 +126,7 @@ const ATTEMPTS: u32 = 5;
 
 /// How long to wait before attempt `n`, counted from 1.
 fn pause(n: u32, asked: Option<Duration>) -> Duration {
-    asked.unwrap_or_else(|| Duration::from_millis(250 << (2 * n.min(4)))).min(Duration::from_secs(30))
+    asked.unwrap_or_else(|| Duration::from_millis(200 << n.min(8))).min(Duration::from_secs(30))
 }
 
 /// The message of an error and its causes, since reqwest's own says little. Credentials are left out.
@@ -481,7 +481,119 @@ mod tests {
     #[test]
     fn pauses_grow_and_end() {
         assert!(pause(1, None) < pause(2, None));
-        assert_eq!(pause(9, None), Duration::from_secs(30));
+        assert_eq!(pause(99, None), Duration::from_secs(30));
         assert_eq!(pause(1, Some(Duration::from_secs(3600))), Duration::from_secs(30));
+    }
+
+    /// A server on the loopback that answers each connection with the next of `answers`: bytes to send before
+    /// it hangs up. Gives its address and what it was asked.
+    fn serve(answers: Vec<Vec<u8>>) -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let log = std::sync::Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for answer in answers {
+                let Ok((mut stream, _)) = listener.accept() else { return };
+                let mut request = Vec::new();
+                let mut buffer = [0; 4096];
+                while !request.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(n) if n > 0 => request.extend_from_slice(&buffer[..n]),
+                        _ => break,
+                    }
+                }
+                log.lock().unwrap().push(String::from_utf8_lossy(&request).to_ascii_lowercase());
+                let _ = stream.write_all(&answer);
+            }
+        });
+        (address, asked)
+    }
+
+    fn answer(status: &str, headers: &str, length: usize, body: &[u8]) -> Vec<u8> {
+        let head =
+            format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
+        [head.as_bytes(), body].concat()
+    }
+
+    fn fetch(url: &str, body: &[u8]) -> (Result<PathBuf>, tempfile::TempDir, u64) {
+        let cache = tempfile::tempdir().unwrap();
+        let fetcher = Fetcher::new(cache.path(), &Proxies::default()).unwrap();
+        let expected = Expected { digest: Digest::of(body), size: body.len() as u64 };
+        let arrived = std::sync::atomic::AtomicU64::new(0);
+        let count = |n| {
+            arrived.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let urls = [format!("{url}/by-hash/x"), format!("{url}/x")];
+        let result = runtime.block_on(fetcher.blob(&urls, expected, &count));
+        let leftovers = std::fs::read_dir(cache.path().join("blobs")).unwrap().count();
+        assert_eq!(leftovers, usize::from(result.is_ok()), "only whole files stay");
+        (result, cache, arrived.into_inner())
+    }
+
+    #[test]
+    fn trouble_is_overcome() {
+        let body: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+        let range = "Content-Range: bytes 40000-99999/100000\r\n";
+        let (url, asked) = serve(vec![
+            answer("404 Not Found", "", 0, b""),
+            answer("503 Busy", "Retry-After: 0\r\n", 0, b""),
+            answer("200 OK", "", 100_000, &body[..40_000]),
+            answer("206 Partial Content", range, 60_000, &body[40_000..]),
+        ]);
+        let (result, _cache, arrived) = fetch(&url, &body);
+        assert_eq!(std::fs::read(result.unwrap()).unwrap(), body);
+        assert_eq!(arrived, 100_000);
+        let asked = asked.lock().unwrap();
+        assert!(asked[0].starts_with("get /by-hash/x ") && asked[1].starts_with("get /x "));
+        assert!(asked[3].contains("range: bytes=40000-"), "{}", asked[3]);
+    }
+
+    #[test]
+    fn a_server_without_ranges_starts_again() {
+        let body = vec![7; 50_000];
+        let (url, _) =
+            serve(vec![answer("200 OK", "", 50_000, &body[..10_000]), answer("200 OK", "", 50_000, &body)]);
+        let (result, _cache, _) = fetch(&url, &body);
+        assert_eq!(std::fs::read(result.unwrap()).unwrap(), body);
+    }
+
+    #[test]
+    fn wrong_bytes_never_arrive() {
+        let body = vec![7; 1000];
+        let wrong = vec![8; 1000];
+        let (url, _) = serve(vec![answer("200 OK", "", 1000, &wrong), answer("200 OK", "", 1000, &body)]);
+        assert!(fetch(&url, &body).0.is_ok(), "damage on the way is mended by a second try");
+        let (url, _) = serve(vec![answer("200 OK", "", 1000, &wrong); 6]);
+        let error = fetch(&url, &body).0.unwrap_err();
+        assert!(matches!(error, Error::Fetch { source: FetchError::Mismatch { .. }, .. }), "{error:?}");
+        assert!(error.hint().is_some());
+        let (url, _) = serve(vec![answer("200 OK", "", 2000, &[7; 2000]); 6]);
+        let error = fetch(&url, &body).0.unwrap_err();
+        assert!(
+            matches!(error, Error::Fetch { source: FetchError::TooLong { limit: 1000 }, .. }),
+            "{error:?}"
+        );
+        let (url, _) = serve(vec![answer("404 Not Found", "", 0, b""); 2]);
+        let error = fetch(&url, &body).0.unwrap_err();
+        assert!(matches!(error, Error::Fetch { source: FetchError::Status(404), .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_damaged_cache_mends_itself_and_folders_serve() {
+        let mirror = tempfile::tempdir().unwrap();
+        std::fs::write(mirror.path().join("x"), "hello").unwrap();
+        let url = format!("file://{}", mirror.path().display());
+        let (result, cache, _) = fetch(&url, b"hello");
+        let place = result.unwrap();
+        std::fs::write(&place, "jello").unwrap();
+        let fetcher = Fetcher::new(cache.path(), &Proxies::default()).unwrap();
+        let expected = Expected { digest: Digest::of(b"hello"), size: 5 };
+        assert!(!fetcher.has(&expected));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(fetcher.blob(&[format!("{url}/x")], expected, &|_| {})).unwrap();
+        assert_eq!(std::fs::read(&place).unwrap(), b"hello");
+        assert!(runtime.block_on(fetcher.small("ftp://x/y", 10)).is_err());
     }
 }

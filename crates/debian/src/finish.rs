@@ -51,8 +51,11 @@ pub(crate) fn is_kept_in_slim(path: &[u8]) -> bool {
     }
 }
 
+/// Writes one file of the root: path, content, mode.
+pub(crate) type Put<'a> = dyn Fn(&str, &[u8], u32) -> Result<()> + 'a;
+
 /// Files that make apt and dpkg behave in a container, in the places where recipes expect them.
-pub(crate) fn write_settings(put: &dyn Fn(&str, &[u8], u32) -> Result<()>, fetched: &Fetched) -> Result<()> {
+pub(crate) fn write_settings(put: &Put<'_>, fetched: &Fetched) -> Result<()> {
     put("usr/sbin/policy-rc.d", b"#!/bin/sh\n# Nothing is started inside an image.\nexit 101\n", 0o755)?;
     let remove = "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true";
     let clean = format!(
@@ -94,7 +97,7 @@ pub(crate) fn write_settings(put: &dyn Fn(&str, &[u8], u32) -> Result<()>, fetch
     write_sources(put, fetched)
 }
 
-fn write_sources(put: &dyn Fn(&str, &[u8], u32) -> Result<()>, fetched: &Fetched) -> Result<()> {
+fn write_sources(put: &Put<'_>, fetched: &Fetched) -> Result<()> {
     let components = fetched.bootstrap.components.join(" ");
     // A folder of this machine means nothing inside an image.
     let public = |mirror: &str| match mirror.starts_with("file:") {

@@ -238,7 +238,7 @@ fn settle_clashes(
 fn preinst_script(entries: &[(Entry, Unpacked)]) -> String {
     let mut script =
         String::from("set -e\nexport DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT= DPKG_FORCE=unsafe-io\n");
-    script += "export DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1\n";
+    script += "export DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 PERL_DL_NONLAZY=1\n";
     // Users first: the scripts of others may name them.
     let first = |e: &Entry| u8::from(e.name != "base-passwd");
     let mut with: Vec<&Entry> =
@@ -247,9 +247,9 @@ fn preinst_script(entries: &[(Entry, Unpacked)]) -> String {
     for entry in with {
         // Names are plain: nothing in them means anything to a shell.
         script += &format!(
-            "DPKG_MAINTSCRIPT_PACKAGE={} DPKG_MAINTSCRIPT_ARCH={} /var/lib/dpkg/info/{}.preinst install </dev/null || \
+            "DEBCONF_PACKAGE={} DPKG_MAINTSCRIPT_PACKAGE={} DPKG_MAINTSCRIPT_ARCH={} /var/lib/dpkg/info/{}.preinst install </dev/null || \
              {{ echo 'preinst of {} failed' >&2; exit 1; }}\n",
-            entry.name, entry.architecture, entry.stem, entry.name
+            entry.name, entry.name, entry.architecture, entry.stem, entry.name
         );
     }
     script

@@ -51,6 +51,9 @@ pub(crate) fn times(seconds: u64) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
+/// Is shown a file: its folder, name and status, and its path.
+pub(crate) type See<'a> = dyn FnMut(BorrowedFd<'_>, &CString, &fs::Stat, &[u8]) -> io::Result<()> + 'a;
+
 impl Root {
     pub fn open(path: &Path) -> io::Result<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -177,11 +180,7 @@ impl Root {
     /// Calls `see` for every file below the root with its folder, name and status; folders come after what
     /// is in them and the root itself comes last. Links are never followed. Folders that may not be read go
     /// to `closed`.
-    pub fn walk(
-        &self,
-        see: &mut dyn FnMut(BorrowedFd<'_>, &CString, &fs::Stat, &[u8]) -> io::Result<()>,
-        closed: &mut dyn FnMut(&[u8]),
-    ) -> io::Result<()> {
+    pub fn walk(&self, see: &mut See<'_>, closed: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let handle = self.resolve(b"", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         walk(handle.as_fd(), b"", see, closed)?;
         let dot = c(b".")?;
@@ -255,7 +254,7 @@ fn sweep(folder: BorrowedFd<'_>, path: &[u8], keep: &dyn Fn(&[u8]) -> bool) -> i
 fn walk(
     folder: BorrowedFd<'_>,
     path: &[u8],
-    see: &mut dyn FnMut(BorrowedFd<'_>, &CString, &fs::Stat, &[u8]) -> io::Result<()>,
+    see: &mut See<'_>,
     closed: &mut dyn FnMut(&[u8]),
 ) -> io::Result<()> {
     for name in entries(folder)? {

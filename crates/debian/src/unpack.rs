@@ -253,3 +253,129 @@ pub(crate) fn settle_folders(root: &Root, folders: &BTreeMap<Vec<u8>, Meta>) -> 
     }
     Ok(owed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::tests::ar;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    use tar::EntryType;
+
+    /// A tar with raw names, which the builder's checks would refuse.
+    fn tar(entries: &[(&str, EntryType, &str, u32)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, kind, content, mode) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_mode(*mode);
+            header.set_mtime(1_000_000);
+            header.set_uid(0);
+            header.set_gid(0);
+            let body = if kind.is_file() { content.as_bytes() } else { b"" };
+            if !kind.is_file() {
+                header.as_old_mut().linkname[..content.len()].copy_from_slice(content.as_bytes());
+            }
+            header.set_size(body.len() as u64);
+            header.set_cksum();
+            builder.append(&header, body).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn unpack_tar(root: &Path, tar: &[u8]) -> Result<Unpacked> {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        let deb = ar(&[("debian-binary", b"2.0\n"), ("control.tar", b""), ("data.tar", tar)]);
+        std::fs::write(temp.path(), deb).unwrap();
+        let deb = Deb::open(temp.path(), "x.deb").unwrap();
+        let conffiles = BTreeSet::from([b"etc/conf".to_vec()]);
+        let done = unpack(&Root::open(root).unwrap(), &deb, &conffiles, &|path| path != b"left/out")?;
+        settle_folders(&Root::open(root).unwrap(), &done.folders)?;
+        Ok(done)
+    }
+
+    const FILE: EntryType = EntryType::Regular;
+    const LINK: EntryType = EntryType::Symlink;
+    const HARD: EntryType = EntryType::Link;
+    const DIR: EntryType = EntryType::Directory;
+
+    #[test]
+    fn contents_are_laid_out_as_dpkg_does() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("usr/bin")).unwrap();
+        std::os::unix::fs::symlink("usr/bin", dir.path().join("bin")).unwrap();
+        let done = unpack_tar(
+            dir.path(),
+            &tar(&[
+                ("./", DIR, "", 0o755),
+                ("./bin/", DIR, "", 0o700),
+                ("./bin/tool", FILE, "x", 0o4755),
+                ("./bin/same", HARD, "./bin/tool", 0o755),
+                ("./bin/name", LINK, "tool", 0o777),
+                ("./etc/conf", FILE, "hello", 0o644),
+                ("./left/out", FILE, "x", 0o644),
+                ("./private/", DIR, "", 0o700),
+            ]),
+        )
+        .unwrap();
+        let meta = std::fs::metadata(dir.path().join("usr/bin/tool")).unwrap();
+        assert_eq!((meta.mode() & 0o7777, meta.nlink(), meta.mtime()), (0o4755, 2, 1_000_000));
+        // The folder behind the link keeps its mode.
+        assert_eq!(std::fs::metadata(dir.path().join("usr/bin")).unwrap().mode() & 0o7777, 0o755);
+        assert!(dir.path().join("bin").is_symlink());
+        assert_eq!(std::fs::metadata(dir.path().join("private")).unwrap().mode() & 0o7777, 0o700);
+        assert!(!dir.path().join("left/out").exists());
+        assert_eq!(done.paths.len(), 8);
+        assert_eq!(done.conffiles[&b"etc/conf"[..]], "5d41402abc4b2a76b9719d911017c592");
+    }
+
+    #[test]
+    fn nothing_gets_out() {
+        let outer = tempfile::tempdir().unwrap();
+        let canary = outer.path().join("canary");
+        std::fs::write(&canary, "old").unwrap();
+        let outside = String::from_utf8(outer.path().as_os_str().as_bytes().to_vec()).unwrap();
+        let through = format!("{outside}/canary");
+        let attacks: &[&[(&str, EntryType, &str, u32)]] = &[
+            &[("../canary", FILE, "new", 0o777)],
+            &[("a/../../canary", FILE, "new", 0o777)],
+            &[("l", LINK, &outside, 0o777), ("l/canary", FILE, "new", 0o777)],
+            &[("l", LINK, "..", 0o777), ("l/canary", FILE, "new", 0o777)],
+            &[("l", LINK, "../../../../../..", 0o777), ("l/canary", FILE, "new", 0o777)],
+            &[("l", LINK, &through, 0o777), ("l", FILE, "new", 0o777)],
+            &[("l", LINK, &outside, 0o777), ("l", DIR, "", 0o700)],
+            &[("h", HARD, "../canary", 0o644), ("h", FILE, "new", 0o644)],
+            &[("h", HARD, &through, 0o644), ("h", FILE, "new", 0o644)],
+            &[("l", LINK, &outside, 0o777), ("h", HARD, "l/canary", 0o644), ("h", FILE, "new", 0o644)],
+        ];
+        let before = std::fs::metadata(outer.path()).unwrap().mode();
+        for (number, attack) in attacks.iter().enumerate() {
+            let root = outer.path().join(format!("root{number}"));
+            std::fs::create_dir(&root).unwrap();
+            let _ = unpack_tar(&root, &tar(attack));
+            assert_eq!(std::fs::read(&canary).unwrap(), b"old", "attack {number}");
+            assert_eq!(std::fs::metadata(&canary).unwrap().nlink(), 1, "attack {number}");
+            assert_eq!(std::fs::metadata(outer.path()).unwrap().mode(), before, "attack {number}");
+        }
+    }
+
+    #[test]
+    fn device_nodes_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(unpack_tar(dir.path(), &tar(&[("null", EntryType::Char, "", 0o666)])).is_err());
+        assert!(unpack_tar(dir.path(), &tar(&[("sda", EntryType::Block, "", 0o666)])).is_err());
+        assert!(unpack_tar(dir.path(), &tar(&[("fifo", EntryType::Fifo, "", 0o600)])).is_ok());
+    }
+
+    #[test]
+    fn damaged_archives_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = tar(&[("a", FILE, &"x".repeat(2000), 0o644)]);
+        assert!(unpack_tar(dir.path(), &whole[..1500]).is_err());
+        let mut broken = whole.clone();
+        broken[0] = b'b';
+        assert!(unpack_tar(dir.path(), &broken).is_err());
+    }
+}
