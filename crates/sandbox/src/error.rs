@@ -15,12 +15,12 @@ pub enum Error {
         program: String,
     },
     /// The program was named by a path, and the kernel refused to start it.
-    #[error("exec: \"{program}\": {source}")]
+    #[error("exec: \"{program}\": {}", words(cause))]
     Exec {
         /// Path of the program inside the root file system.
         program: String,
-        /// `ENOENT`, `EACCES`, `ENOEXEC`, ...
-        source: io::Error,
+        /// `ENOENT`, `EACCES`, `ENOEXEC`, ... Its words are part of the message, hence not a `source`.
+        cause: io::Error,
     },
     /// The working directory can't be made or entered.
     #[error("can't use working directory {}", path.display())]
@@ -106,7 +106,7 @@ impl Error {
         let errno = |e: &io::Error| e.raw_os_error().unwrap_or(0);
         Some(match self {
             Error::NotInPath { .. } => "install the program in an earlier step, or name it by its full path".into(),
-            Error::Exec { source, .. } => match errno(source) {
+            Error::Exec { cause, .. } => match errno(cause) {
                 libc::ENOENT => "if the file is there, its interpreter (the #! line) or its dynamic loader is missing".into(),
                 libc::ENOEXEC => {
                     "the program is of another architecture, or a script without a #! line; for another architecture \
@@ -129,6 +129,11 @@ impl Error {
                 _ => return None,
             },
             Error::IdMap { fix, .. } => (*fix)?.into(),
+            Error::FileSystem { source, .. } | Error::Mount { source, .. } | Error::Io { source, .. }
+                if errno(source) == libc::ENOSYS =>
+            {
+                "the kernel is too old (Linux 5.12 is needed), or a seccomp filter hides the call".into()
+            }
             Error::FileSystem { source, .. } | Error::Mount { source, .. } => match errno(source) {
                 libc::EPERM | libc::EACCES => {
                     "inside another container this needs more rights, such as --privileged or a relaxed \
@@ -141,6 +146,17 @@ impl Error {
             Error::RunnerDied(_) => "look for the out-of-memory killer in the kernel's log".into(),
             _ => return None,
         })
+    }
+}
+
+/// What the kernel said, without capital and number.
+fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => "no such file or directory".into(),
+        Some(libc::EACCES) => "permission denied".into(),
+        Some(libc::ENOEXEC) => "exec format error".into(),
+        Some(libc::E2BIG) => "argument list too long".into(),
+        _ => error.to_string(),
     }
 }
 

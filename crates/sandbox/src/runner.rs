@@ -136,10 +136,8 @@ fn watch(
     let mut made: Vec<StubRecord> = Vec::new();
     // First Ready, then either Failed or, by a successful execve, the end of the stream.
     let mut ready = false;
-    let ended_early = loop {
-        if !wait_for(&progress, socket, &process, None) {
-            break true;
-        }
+    loop {
+        wait_for(&progress, socket, &process, None);
         match wire::receive::<Progress>(&progress) {
             Ok(Progress::Ready { stubs }) => {
                 made = stubs;
@@ -147,14 +145,14 @@ fn watch(
             }
             Ok(Progress::Failed(error)) => {
                 failure = Some(error);
-                break false;
+                break;
             }
-            Err(_) => break false,
+            Err(_) => break,
         }
-    };
+    }
     let started = Instant::now();
     let mut timed_out = false;
-    if failure.is_none() && ready && !ended_early {
+    if failure.is_none() && ready {
         let process_fd =
             process.pidfd.try_clone().map_err(|e| Error::io("can't duplicate a descriptor", e))?;
         // If the builder is gone, the next wait sees it.

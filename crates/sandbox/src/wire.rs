@@ -216,7 +216,7 @@ impl Wire for Error {
     fn put(self, to: &mut Writer) {
         match self {
             Error::NotInPath { program } => (0u8, program).put(to),
-            Error::Exec { program, source } => (1u8, (program, source)).put(to),
+            Error::Exec { program, cause } => (1u8, (program, cause)).put(to),
             Error::WorkingDir { path, source } => (2u8, (path, source)).put(to),
             Error::User { uid, gid, source } => (3u8, ((uid, gid), source)).put(to),
             Error::Mount { target, action, source } => (4u8, ((target, action), source)).put(to),
@@ -233,7 +233,7 @@ impl Wire for Error {
     fn get(from: &mut Reader) -> io::Result<Self> {
         Ok(match u8::get(from)? {
             0 => Error::NotInPath { program: Wire::get(from)? },
-            1 => Error::Exec { program: Wire::get(from)?, source: Wire::get(from)? },
+            1 => Error::Exec { program: Wire::get(from)?, cause: Wire::get(from)? },
             2 => Error::WorkingDir { path: Wire::get(from)?, source: Wire::get(from)? },
             3 => Error::User { uid: Wire::get(from)?, gid: Wire::get(from)?, source: Wire::get(from)? },
             4 => {
@@ -410,7 +410,7 @@ mod tests {
         let source = || io::Error::from_raw_os_error(libc::EACCES);
         let errors = [
             Error::NotInPath { program: "x".into() },
-            Error::Exec { program: "x".into(), source: source() },
+            Error::Exec { program: "x".into(), cause: source() },
             Error::WorkingDir { path: "/x".into(), source: source() },
             Error::User { uid: 1, gid: 2, source: source() },
             Error::Mount { target: "/x".into(), action: "y".into(), source: source() },

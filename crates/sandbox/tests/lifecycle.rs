@@ -174,13 +174,14 @@ fn a_killed_runner_takes_the_step_along() {
     wait_until("the step is dead", || processes_with(mark).is_empty());
 }
 
-/// Starts this test binary again as a builder that can be killed.
+/// Starts this test binary again as a builder that is killed at all sorts of moments.
 #[test]
 fn a_killed_builder_leaves_nothing() {
     const VARIABLE: &str = "SANDBOX_TEST_VICTIM";
     let mark = "86400.5";
     if std::env::var_os(VARIABLE).is_some() {
         let image = image().unwrap();
+        eprintln!("in {}", image.dir.path().display());
         let spec =
             image.step(&format!("(setsid sleep {mark} &) ; sleep {mark} & echo ready; sleep {mark}; true"));
         let child = image
@@ -191,28 +192,26 @@ fn a_killed_builder_leaves_nothing() {
         return;
     }
     let Some(_image) = image() else { return };
-    for delay in [0, 1, 3, 5, 8, 13, 60] {
+    for round in 0..40 {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "a_killed_builder_leaves_nothing", "--nocapture", "--test-threads=1"]);
         command.env(VARIABLE, "1").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
         let mut victim = command.spawn().unwrap();
         let mut stderr = std::io::BufReader::new(victim.stderr.take().unwrap());
-        if delay == 60 {
+        let mut wait_for = |word: &str| {
             let mut line = String::new();
-            while !line.contains("ready") {
+            while !line.contains(word) {
                 line.clear();
                 assert!(stderr.read_line(&mut line).unwrap() > 0);
             }
-        } else {
-            std::thread::sleep(Duration::from_millis(delay));
-        }
-        let mounts = || {
-            fs::read_to_string("/proc/self/mountinfo")
-                .unwrap()
-                .lines()
-                .filter(|l| l.contains("overlay"))
-                .count()
+            line
         };
+        let dir = wait_for("in /").trim().trim_start_matches("in ").to_owned();
+        if round % 8 == 7 {
+            wait_for("ready");
+        } else {
+            std::thread::sleep(Duration::from_micros(round * 400));
+        }
         victim.kill().unwrap();
         let pid = victim.id();
         victim.wait().unwrap();
@@ -220,7 +219,9 @@ fn a_killed_builder_leaves_nothing() {
         stderr.read_to_string(&mut rest).unwrap();
         wait_until("no process is left", || processes_with(mark).is_empty());
         wait_until("no cgroup is left", || cgroups_of(pid).is_empty());
-        assert_eq!(mounts(), 0);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(&dir), "{mounts}");
+        fs::remove_dir_all(&dir).unwrap();
     }
 }
 

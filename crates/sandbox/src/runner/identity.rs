@@ -84,10 +84,22 @@ pub fn assume(identity: &Identity, security: Security, filter: Option<&[Insn]>) 
     }
     let id = Gid::from_raw(*gid);
     thread::set_thread_res_gid(id, id, id).map_err(user)?;
+    let capabilities = failed("can't set capabilities");
+    if security == Security::Insecure {
+        sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0).map_err(&capabilities)?;
+    }
     let id = Uid::from_raw(*uid);
     thread::set_thread_res_uid(id, id, id).map_err(user)?;
+    if security == Security::Insecure {
+        // Ambient ones survive the start of a program by an ordinary user, too.
+        sys::set_capabilities(keep, keep).map_err(&capabilities)?;
+        for number in (0..64).filter(|number| keep & 1 << number != 0) {
+            sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, number)
+                .map_err(&capabilities)?;
+        }
+        return Ok(());
+    }
     // Leaving uid 0 has cleared the permitted set.
     let now = sys::permitted_capabilities().map_err(failed("can't read capabilities"))? & keep;
-    let inheritable = if security == Security::Insecure { now } else { 0 };
-    sys::set_capabilities(now, inheritable).map_err(failed("can't set capabilities"))
+    sys::set_capabilities(now, 0).map_err(capabilities)
 }

@@ -203,7 +203,7 @@ fn environment(env: &[(OsString, OsString)]) -> Result<Vec<CString>, Error> {
 fn execute(args: &[CString], env: &[CString]) -> Error {
     let program = args[0].to_string_lossy().into_owned();
     if args[0].as_bytes().contains(&b'/') {
-        return Error::Exec { program, source: sys::execve(&args[0], args, env) };
+        return Error::Exec { program, cause: sys::execve(&args[0], args, env) };
     }
     let path = env.iter().find_map(|var| var.as_bytes().strip_prefix(b"PATH=")).unwrap_or_default();
     let mut refused = None;
@@ -211,17 +211,17 @@ fn execute(args: &[CString], env: &[CString]) -> Error {
         let dir = if dir.is_empty() { b"." } else { dir };
         let candidate = PathBuf::from(OsStr::from_bytes(dir)).join(OsStr::from_bytes(args[0].as_bytes()));
         let Ok(candidate_c) = sys::cstring(candidate.as_os_str()) else { continue };
-        let source = sys::execve(&candidate_c, args, env);
-        match source.raw_os_error() {
+        let cause = sys::execve(&candidate_c, args, env);
+        match cause.raw_os_error() {
             // ENOENT also stands for a missing interpreter of a file that is there.
             Some(libc::ENOENT) if !std::fs::symlink_metadata(&candidate).is_ok_and(|m| m.is_file()) => {}
             Some(libc::ENOTDIR | libc::ENAMETOOLONG | libc::ELOOP) => {}
-            Some(libc::EACCES) => refused = Some((candidate, source)),
-            _ => return Error::Exec { program: candidate.to_string_lossy().into_owned(), source },
+            Some(libc::EACCES) => refused = Some((candidate, cause)),
+            _ => return Error::Exec { program: candidate.to_string_lossy().into_owned(), cause },
         }
     }
     match refused {
-        Some((path, source)) => Error::Exec { program: path.to_string_lossy().into_owned(), source },
+        Some((path, cause)) => Error::Exec { program: path.to_string_lossy().into_owned(), cause },
         None => Error::NotInPath { program },
     }
 }
