@@ -358,7 +358,7 @@ fn run_helper(name: &str, server: &str, dirs: &[PathBuf]) -> Result<Option<Crede
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
 
     fn files(text: &str, dirs: Vec<PathBuf>) -> CredentialFiles {
         let dir = tempfile::tempdir().unwrap();
@@ -430,7 +430,7 @@ mod tests {
         let path = dir.path().join("config.json");
         std::fs::write(&path, "{").unwrap();
         assert!(matches!(
-            CredentialFiles::load(&[path.clone()], vec![]),
+            CredentialFiles::load(std::slice::from_ref(&path), vec![]),
             Err(CredentialError::Format { .. })
         ));
         std::fs::write(&path, r#"{"auths":{"x":{"auth":"***"}}}"#).unwrap();

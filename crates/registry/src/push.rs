@@ -56,7 +56,7 @@ impl Client {
         let by_digest = reference.name_only().with_digest(content.digest());
         // What the registry gives back decides, not what it answered to the upload.
         self.resolve_own(&by_digest, content.digest()).await?;
-        if let Some(tag) = reference.tag() {
+        if let Some(tag) = reference.clone().with_default_tag().tag() {
             let tagged = reference.with_tag(tag).map_err(|e| Error::Internal(e.to_string()))?;
             self.put_document(&tagged, &content.top).await?;
         }

@@ -122,6 +122,7 @@ impl Client {
         mount_from: &[String],
     ) -> Result<Session, Error> {
         let path = format!("{}/blobs/uploads/", repository.path());
+        let mut open: Option<Url> = None;
         for from in mount_from.iter().filter(|f| *f != repository.path()) {
             let wide = scope.clone().and_pull(from);
             let mut url = ep.url(&path)?;
@@ -129,16 +130,24 @@ impl Client {
             // A refused mount must not end a push that works without it.
             let Ok(response) = self.http.send(ep, post(url, &wide)).await else { continue };
             match response.status() {
-                StatusCode::CREATED => return Ok(Session::Mounted(from.clone())),
+                StatusCode::CREATED => {
+                    if let Some(unused) = open {
+                        self.cancel_upload(ep, scope, unused).await;
+                    }
+                    return Ok(Session::Mounted(from.clone()));
+                }
+                // Not there: the registry opened an upload instead.
                 StatusCode::ACCEPTED => {
-                    return Ok(Session::Open(session_url(
-                        ep,
-                        response.url(),
-                        response.headers().get(LOCATION),
-                    )?));
+                    let url = session_url(ep, response.url(), response.headers().get(LOCATION))?;
+                    if let Some(unused) = open.replace(url) {
+                        self.cancel_upload(ep, scope, unused).await;
+                    }
                 }
                 _ => {}
             }
+        }
+        if let Some(url) = open {
+            return Ok(Session::Open(url));
         }
         let response = self.http.send(ep, post(ep.url(&path)?, scope)).await?;
         match response.status() {
@@ -156,6 +165,12 @@ impl Client {
                 e => Err(e),
             },
         }
+    }
+
+    /// Tell the registry that an upload is not needed. It forgets unused ones by itself in time, so nothing
+    /// depends on the answer.
+    async fn cancel_upload(&self, ep: &Endpoint, scope: &Scope, url: Url) {
+        let _ = self.http.send(ep, Ask::new(Method::DELETE, url, scope)).await;
     }
 
     async fn send_blob(
