@@ -316,7 +316,7 @@ fn many_whiteouts_and_replacements_take_linear_time() {
     let arena = Arena::new();
     let start = std::time::Instant::now();
     unpack(&arena, &tar.end()).unwrap();
-    assert!(start.elapsed().as_secs() < 20);
+    assert!(start.elapsed().as_secs() < 60);
 }
 
 #[test]

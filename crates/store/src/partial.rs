@@ -46,6 +46,10 @@ impl PartialBlob {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
+    /// The hash of the bytes so far.
+    pub fn hasher(&self) -> Sha256 {
+        self.hasher.clone()
+    }
     /// Start over, for a source that cannot continue in the middle.
     pub fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).at("truncate", &self.path)?;
