@@ -471,3 +471,73 @@ fn for_each_place(f: impl Fn(OwnedFd)) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_become_files() {
+        let limits = Limits {
+            memory: Some(100),
+            memory_swap: Some(150),
+            cpus: Some(1.5),
+            cpu_shares: Some(1024),
+            pids: Some(7),
+            cpuset_cpus: Some("0-1".into()),
+            ..Limits::default()
+        };
+        let wishes = wishes(&limits);
+        let files = |pick: fn(&Wish) -> &Vec<(&'static str, String)>| -> Vec<String> {
+            wishes.iter().flat_map(pick).map(|(file, value)| format!("{file}={value}")).collect()
+        };
+        let v2 = [
+            "memory.max=100",
+            "memory.swap.max=50",
+            "pids.max=7",
+            "cpu.max=150000 100000",
+            "cpu.weight=39",
+            "cpuset.cpus=0-1",
+        ];
+        assert_eq!(files(|w| &w.v2), v2);
+        let v1 = [
+            "memory.limit_in_bytes=100",
+            "memory.memsw.limit_in_bytes=150",
+            "pids.max=7",
+            "cpu.cfs_period_us=100000",
+            "cpu.cfs_quota_us=150000",
+            "cpu.shares=1024",
+            "cpuset.cpus=0-1",
+        ];
+        assert_eq!(files(|w| &w.v1), v1);
+        assert!(super::wishes(&Limits::default()).is_empty());
+        assert!(wishes.iter().all(|w| LIMIT_NAMES.contains(&w.limit)));
+    }
+
+    #[test]
+    fn places_go_up() {
+        let places = |parent: Option<&str>, own: &str| -> Vec<PathBuf> {
+            candidates(parent.map(Path::new), Path::new(own))
+        };
+        assert_eq!(places(None, "a/b"), ["a/b", "a", ""].map(PathBuf::from));
+        assert_eq!(places(None, ""), [PathBuf::new()]);
+        assert_eq!(places(Some("/x/../../y"), "a"), [PathBuf::from("y")], "never out of the hierarchy");
+    }
+
+    #[test]
+    fn only_names_of_dead_owners_are_stale() {
+        let own = format!("{}-3", owner_prefix());
+        assert!(!is_stale(&own));
+        let namespace = pid_namespace();
+        assert!(is_stale(&format!("ctrbuild-{namespace}-{}-1-0", std::process::id())));
+        for name in ["ctrbuild-1-2-3-4", "ctrbuild-", "ctrbuild-a-b-c-d", "docker", ""] {
+            assert!(!is_stale(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn fields_are_whole_words() {
+        let text = "oom_kill_disable 5\nunder_oom 0\noom_kill 2\n";
+        assert_eq!((field(text, "oom_kill"), field(text, "oom")), (2, 0));
+    }
+}

@@ -67,7 +67,16 @@ impl Runtime {
             if let MountKind::Bind { source, access } = &mut mount.kind
                 && let BindSource::Host(fd) = source
             {
-                *fd = MountFd::clone_of(&*fd, *access)?.into();
+                let failed = |source| {
+                    let (target, action) = (mount.target.clone(), "binding its source".to_owned());
+                    Error::Mount { target, action, source }
+                };
+                *fd = MountFd::clone_of(&*fd, *access)
+                    .map_err(|e| match e {
+                        Error::FileSystem { source, .. } => failed(source),
+                        other => other,
+                    })?
+                    .into();
             }
         }
         let (ours, theirs) = UnixStream::pair().map_err(|e| Error::io("can't make a socket pair", e))?;

@@ -14,6 +14,9 @@ use sandbox::*;
 
 const USER: &str = "ctrbuild-test";
 
+/// True if it passed.
+type Check = fn() -> bool;
+
 fn main() {
     sandbox::reexec();
     if std::env::args().nth(1).as_deref() == Some("builder") {
@@ -28,7 +31,9 @@ fn main() {
         return;
     }
     let mut all = true;
-    for (name, check) in [("single_id", single_id as fn() -> bool), ("subordinate_ids", subordinate_ids)] {
+    let checks: [(&str, Check); 3] =
+        [("single_id", single_id), ("subordinate_ids", subordinate_ids), ("signals_reach_the_step", signals)];
+    for (name, check) in checks {
         let passed = check();
         println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
         all &= passed;
@@ -36,8 +41,8 @@ fn main() {
     std::process::exit(if all { 0 } else { 101 });
 }
 
-/// Runs this program as builder of another user, in a folder of that user's own.
-fn run_as(uid: u32, gid: u32, mode: &str) -> bool {
+/// This program as builder of another user, in a folder of that user's own.
+fn command_as(uid: u32, gid: u32, mode: &str) -> (tempfile::TempDir, Command) {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("builder");
@@ -47,11 +52,51 @@ fn run_as(uid: u32, gid: u32, mode: &str) -> bool {
     chown(&own, Some(uid), Some(gid)).unwrap();
     let mut command = Command::new(&program);
     command.args(["builder", mode]).uid(uid).gid(gid).current_dir(&own).env("TMPDIR", &own);
+    (dir, command)
+}
+
+fn run_as(uid: u32, gid: u32, mode: &str) -> bool {
+    let (_dir, mut command) = command_as(uid, gid, mode);
     let status = command.status().unwrap();
     if !status.success() {
         eprintln!("the builder of {uid} ended with {status}");
     }
     status.success()
+}
+
+const MARK: &str = "86400.625";
+
+fn sleepers() -> usize {
+    let lines =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|e| fs::read(e.path().join("cmdline")).ok());
+    lines.filter(|line| line.split(|b| *b == 0).any(|arg| arg == MARK.as_bytes())).count()
+}
+
+/// SIGTERM is passed on; SIGKILL of the outer program ends the inner one and the step.
+fn signals() -> bool {
+    for (signal, code) in [("-TERM", Some(143)), ("-KILL", None)] {
+        let (_dir, mut command) = command_as(54_321, 54_321, "sleep");
+        let mut outer = command.spawn().unwrap();
+        let wait_until = |count: usize| {
+            let start = std::time::Instant::now();
+            while sleepers() != count {
+                if start.elapsed() > std::time::Duration::from_secs(10) {
+                    return false;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            true
+        };
+        let started = wait_until(1);
+        let killed = Command::new("kill").args([signal, &outer.id().to_string()]).status().unwrap();
+        let status = outer.wait().unwrap();
+        assert!(started && killed.success(), "{started} {killed}");
+        if status.code() != code || !wait_until(0) {
+            eprintln!("{signal}: {status}, {} left", sleepers());
+            return false;
+        }
+    }
+    true
 }
 
 /// A user without a name and without ranges.
@@ -105,6 +150,11 @@ fn builder() -> i32 {
     assert!(rustix::process::geteuid().is_root());
     let mut image = image().expect("steps can run");
     image.runtime = Runtime::new().unwrap_or_else(|e| panic!("{}", explain(&e)));
+    if std::env::args().nth(2).as_deref() == Some("sleep") {
+        let spec = SandboxSpec::new(image.mount(), ["/bin/sleep", MARK]);
+        image.run_spec(spec).unwrap();
+        return 0;
+    }
     let ranges = std::env::args().nth(2).as_deref() == Some("ranges");
     fs::write(image.lower().join("etc/gone"), "").unwrap();
 

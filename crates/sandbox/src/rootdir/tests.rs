@@ -71,6 +71,46 @@ fn both_ways_agree() {
     }
 }
 
+/// Random paths, the same in every run.
+#[test]
+fn both_ways_agree_on_random_paths() {
+    let (_outer, root) = tree();
+    let parts = [
+        "dir", "sub", "file", "up", "abs", "out", "etc", "passwd", "..", ".", "loop", "dangling", "secret",
+        "none",
+    ];
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as usize % below
+    };
+    let (mut found, mut failed) = (0, 0);
+    for _ in 0..20_000 {
+        let names: Vec<_> = (0..1 + next(7)).map(|_| parts[next(parts.len())]).collect();
+        let path = format!("{}{}", ["", "/"][next(2)], names.join("/"));
+        let flags = [OFlags::PATH, OFlags::PATH | OFlags::NOFOLLOW][next(2)];
+        let result = |way| {
+            resolve_open(way, root.as_fd(), Path::new(&path), flags)
+                .map(|fd| rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH).unwrap().st_ino)
+                .map_err(|e| e.raw_os_error())
+        };
+        let (kernel, walk) = (result(Way::Kernel), result(Way::Walk));
+        // `file/.` is a file for the walk and an error for the kernel.
+        if path.ends_with("/.") && kernel == Err(Some(libc::ENOTDIR)) {
+            continue;
+        }
+        // With NOFOLLOW, `link/.` is what the link leads to for the kernel; the walk ignores the dot.
+        if path.ends_with("/.") && flags.contains(OFlags::NOFOLLOW) {
+            continue;
+        }
+        assert_eq!(kernel, walk, "{path} {flags:?}");
+        if kernel.is_ok() { found += 1 } else { failed += 1 }
+    }
+    assert!(found > 1000 && failed > 1000, "{found} found, {failed} failed");
+}
+
 #[test]
 fn nothing_outside_is_reached() {
     let (_outer, root) = tree();
