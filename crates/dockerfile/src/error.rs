@@ -5,7 +5,7 @@
 use crate::instruction::Lines;
 use crate::instruction::suggest;
 use crate::word::{WordError, quote};
-use diagnostic::{Diagnostic, TextRange};
+use diagnostic::{Applicability, Diagnostic, Fix, TextRange};
 
 /// Which of BuildKit's passes would notice: it reads the whole file in the first before it starts the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +54,10 @@ impl RecipeError {
             diagnostic = diagnostic.label(range, message);
         }
         diagnostic.help = self.kind.hint();
+        if let ErrorKind::UnknownInstruction { suggestion: Some(name), .. } = &self.kind {
+            let title = format!("write {name}");
+            diagnostic.fix = Some(Fix::replace(title, Applicability::Unsafe, self.range, name));
+        }
         diagnostic
     }
 }

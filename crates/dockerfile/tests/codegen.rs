@@ -25,3 +25,14 @@ fn a_bad_grammar_is_an_error() {
     assert!(codegen::table("[[instruction]]\nname = 1").is_err());
     assert!(codegen::reference("unknown = 1").is_err());
 }
+
+/// The grammar for people names every quirk that has a case.
+#[test]
+fn the_grammar_names_every_case() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let grammar = std::fs::read_to_string(root.join("grammar/dockerfile.ebnf")).expect("read the grammar");
+    for entry in std::fs::read_dir(root.join("testdata/dockerfile")).expect("list cases") {
+        let name = entry.expect("entry").file_name().into_string().expect("UTF-8");
+        assert!(name == "snapshots" || grammar.contains(&format!("[{name}]")), "{name} is not named");
+    }
+}

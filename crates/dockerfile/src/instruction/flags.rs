@@ -54,9 +54,8 @@ impl Flags {
                 },
                 (_, Some(value)) => value.to_owned(),
             };
-            // `--name=` comes before the value; with quotes in front of it the range is only near.
-            let skip = (body.len() - body.split_once('=').map_or(0, |(_, value)| value.len()) + 2) as u32;
-            let start = (range.start + skip).min(range.end);
+            // `--name=` comes before the value; with quotes in it the range starts a bit early.
+            let start = (range.start + flag.name.len() as u32 + 3).min(range.end);
             given.push((flag.name, Word::new(value, TextRange::new(start, range.end))));
         }
         Ok(Self { given })

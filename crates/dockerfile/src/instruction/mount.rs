@@ -440,7 +440,7 @@ pub(crate) fn csv_fields(text: &str) -> Result<Vec<String>, MountError> {
         let Some(mut quoted) = rest.strip_prefix('"') else {
             let end = rest.find(',').unwrap_or(rest.len());
             if let Some(bare) = rest[..end].find('"') {
-                return Err(at(pos + bare, "bare \" in non-quoted field"));
+                return Err(at(pos + bare, "bare \" in non-quoted-field"));
             }
             fields.push(rest[..end].to_owned());
             if end == rest.len() {
@@ -535,7 +535,7 @@ mod tests {
             ("", "failed to parse csv mounts: EOF"),
             (
                 "a=\"b",
-                "failed to parse csv mounts: parse error on line 1, column 3: bare \" in non-quoted field",
+                "failed to parse csv mounts: parse error on line 1, column 3: bare \" in non-quoted-field",
             ),
             (
                 "\"a",

@@ -5,6 +5,7 @@ use super::spec::Spec;
 use super::types::{Add, Copy, SourceContent, Transfer, strip_leading_tabs};
 use crate::error::ErrorKind;
 use crate::syntax::{Failure, Statement, heredoc_word};
+use std::collections::HashMap;
 
 fn flags(statement: &Statement, spec: &'static Spec) -> Result<Flags, Failure> {
     if statement.args.len() < 2 {
@@ -21,14 +22,15 @@ fn transfer(statement: &Statement, spec: &'static Spec) -> Result<Transfer, Fail
         return Err((ErrorKind::HeredocDestination { instruction: spec.name }, dest.range));
     }
     let (mut sources, mut contents) = (Vec::new(), Vec::new());
+    // Of two heredocs with one name the last body counts; in JSON form there is no body at all.
+    let bodies: HashMap<&str, &str> =
+        statement.heredocs.iter().map(|heredoc| (heredoc.name.as_str(), heredoc.body.as_str())).collect();
     for word in words {
         let Some(mark) = heredoc_word(&word.value) else {
             sources.push(word.clone());
             continue;
         };
-        // Of two heredocs with one name the last body counts; in JSON form there is no body at all.
-        let body = statement.heredocs.iter().rev().find(|heredoc| heredoc.name == mark.name);
-        let body = body.map(|heredoc| heredoc.body.as_str()).unwrap_or_default();
+        let body = bodies.get(mark.name.as_str()).copied().unwrap_or_default();
         contents.push(SourceContent {
             body: if mark.chomp { strip_leading_tabs(body) } else { body.to_owned() },
             name: mark.name,

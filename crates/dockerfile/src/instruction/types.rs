@@ -433,8 +433,8 @@ pub enum Script {
     Shell(String),
     /// Arguments as they are.
     Exec(Vec<String>),
-    /// A heredoc that starts with `#!`: a file of mode 0755, run directly. BuildKit's history shows it as
-    /// `/dev/pipes/NAME` after the shell's own arguments.
+    /// A heredoc that starts with `#!`: a file of mode 0755. BuildKit mounts it read-only as
+    /// `/dev/pipes/NAME` and runs `[shell…, /dev/pipes/NAME]`, which is also what history shows.
     File {
         /// The file's name: the delimiter.
         name: String,

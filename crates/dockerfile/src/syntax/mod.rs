@@ -102,6 +102,7 @@ pub(crate) fn parse(source: &SourceFile) -> Output {
         out: Output::default(),
         escape: Escape::default(),
         stopped: None,
+        stopped_inside: 0,
     };
     if text.is_empty() {
         parser.error(
@@ -138,6 +139,8 @@ struct Parser<'a> {
     escape: Escape,
     /// The line that was too long, and its range.
     stopped: Option<(u32, TextRange)>,
+    /// That line would have continued an instruction; BuildKit's scanner then counts one line more.
+    stopped_inside: u32,
 }
 
 /// A physical line.
@@ -224,7 +227,8 @@ impl<'a> Parser<'a> {
         }
         if let Some((line, range)) = self.stopped.take() {
             let kind = ErrorKind::LineTooLong { max: MAX_LINE_BYTES };
-            self.error(Phase::Parse, kind, range, Lines { first: line, last: line }, line - 1);
+            let named = line - 1 + self.stopped_inside;
+            self.error(Phase::Parse, kind, range, Lines { first: line, last: line }, named);
             self.skip_rest();
         }
     }
@@ -291,7 +295,10 @@ impl<'a> Parser<'a> {
         self.logical.clear();
         let mut open = self.add_line(line);
         while open {
-            let Some(next) = self.next_line() else { break };
+            let Some(next) = self.next_line() else {
+                self.stopped_inside = u32::from(self.stopped.is_some());
+                break;
+            };
             if is_comment(next.content) {
                 let indent = next.ending - next.content.trim_start().len() as u32;
                 self.out.tree.token(TokenKind::Blank, next.start, indent);
@@ -486,3 +493,6 @@ fn detect_directives(source: &SourceFile, escape: Escape) -> Directives {
     }
     directives
 }
+
+#[cfg(test)]
+mod tests;

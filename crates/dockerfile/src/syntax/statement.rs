@@ -216,7 +216,7 @@ fn take_flags<'a>(line: Cut<'a>, escape: Escape, mut flag: impl FnMut(String, us
                 return line.from(boundary(line.text, pos));
             }
             if blank_ok || !word.is_empty() {
-                flag(std::mem::take(&mut word), line.at + start, line.at + pos);
+                flag(std::mem::take(&mut word), line.at + start, line.at + boundary(line.text, pos));
             }
             word.clear();
             blank_ok = false;
