@@ -5,13 +5,22 @@
 
 mod common;
 
-use common::{PlainRunner, can_bootstrap, tree_text};
+use common::{PlainRunner, can_bootstrap, is_root, tree_text};
 use debian::{Architecture, Bootstrap, Event, Expiry, Report, Variant};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+/// The mirror, if the root can be looked at from outside.
+fn as_root() -> Option<String> {
+    if !is_root() {
+        println!("skipped: needs root");
+        return None;
+    }
+    can_bootstrap()
+}
 
 fn host_arch() -> Architecture {
     let oci = match std::env::consts::ARCH {
@@ -61,7 +70,7 @@ fn chroot(root: &Path, script: &str) -> String {
 
 #[test]
 fn a_real_suite_becomes_a_working_root() {
-    let Some(mirror) = can_bootstrap() else { return };
+    let Some(mirror) = as_root() else { return };
     let suite = std::env::var("CTRBUILD_TEST_SUITE").unwrap_or_else(|_| "bookworm".into());
     let cache = std::env::temp_dir().join("ctrbuild-test-debian-cache");
     let mut bootstrap = Bootstrap::new(&*suite, host_arch(), &cache, SystemTime::now());
@@ -175,7 +184,7 @@ fn compare_with_mmdebstrap(suite: &str, mirror: &str, base: &Path, report: &Repo
 
 #[test]
 fn a_slim_root_with_more_packages() {
-    let Some(mirror) = can_bootstrap() else { return };
+    let Some(mirror) = as_root() else { return };
     let cache = std::env::temp_dir().join("ctrbuild-test-debian-cache");
     let mut bootstrap = Bootstrap::new("bookworm", host_arch(), &cache, SystemTime::now());
     bootstrap.mirror = mirror;
@@ -201,4 +210,72 @@ fn a_slim_root_with_more_packages() {
     );
     let states = chroot(&root, "dpkg-query -W -f '${db:Status-Abbrev}\\n' | sort -u");
     assert_eq!(states.trim(), "ii");
+}
+
+/// Without privileges the root belongs to subordinate ids: it is looked at from inside their namespace.
+#[test]
+fn a_user_without_privileges_gets_the_same_owners() {
+    if is_root() {
+        println!("skipped: needs a user with subordinate ids");
+        return;
+    }
+    let Some(mirror) = can_bootstrap() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let mut bootstrap = Bootstrap::new("bookworm", host_arch(), temp.path().join("cache"), SystemTime::now());
+    bootstrap.mirror = mirror;
+    bootstrap.expiry = Expiry::Ignore;
+    let root = temp.path().join("root");
+    let report = make(&bootstrap, &root);
+    println!("{:?}", report.timing);
+    let inside = |script: &str| {
+        let out = Command::new("unshare")
+            .args(common::ROOTLESS)
+            .args(["chroot"])
+            .arg(&root)
+            .args(["/bin/sh", "-ec", script])
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let script = "cd /; stat -c '%a %U %G %Y %n' etc/shadow usr/bin/passwd usr/bin/chage var/mail var/local tmp root etc";
+    let epoch = report.epoch;
+    let got = inside(script);
+    for want in [
+        "640 root shadow",
+        "4755 root root",
+        "2755 root shadow",
+        "2775 root mail",
+        "2775 root staff",
+        "1777 root root",
+    ] {
+        assert!(got.contains(want), "{want} is not in\n{got}");
+    }
+    assert_eq!(inside("dpkg --audit"), "");
+    assert_eq!(inside("dpkg --verify"), "");
+    let newer = inside(&format!("find / -xdev -newermt @{epoch} ! -path '/dev*'"));
+    assert_eq!(newer, "");
+    inside("rm -rf --one-file-system /usr /etc /var /root || true");
+}
+
+#[test]
+fn a_real_mirror_tells_its_suites() {
+    let Some(mirror) = can_bootstrap() else { return };
+    let cache = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let found = runtime
+        .block_on(debian::find_suites(
+            &mirror,
+            debian::KNOWN_SUITES,
+            &[],
+            cache.path(),
+            &debian::Proxies::default(),
+            SystemTime::now(),
+        ))
+        .unwrap();
+    for s in &found {
+        println!("{} {} {:?} {:?} expired: {}", s.suite, s.codename, s.version, s.description, s.expired);
+    }
+    assert!(found.iter().any(|s| s.suite == "stable" && s.architectures.iter().any(|a| a == "amd64")));
+    assert!(found.iter().any(|s| s.codename == "sid"));
 }

@@ -22,6 +22,13 @@ ln -s /proc/self/fd "$root/dev/fd"
 exec chroot "$root" "$@"
 "#;
 
+/// Root of a user namespace with the subordinate ids of the user.
+pub const ROOTLESS: [&str; 3] = ["--user", "--map-root-user", "--map-auto"];
+
+pub fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n")
+}
+
 pub fn stdin_of(data: &[u8]) -> Stdio {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(data).unwrap();
@@ -35,7 +42,11 @@ impl ChrootRunner for PlainRunner {
         command: &ChrootCommand<'_>,
     ) -> Result<ChrootOutput, Box<dyn std::error::Error + Send + Sync>> {
         let mut log = tempfile::tempfile()?;
-        let status = Command::new("unshare")
+        let mut unshare = Command::new("unshare");
+        if !is_root() {
+            unshare.args(ROOTLESS);
+        }
+        let status = unshare
             .args([
                 "--mount",
                 "--pid",
@@ -71,16 +82,14 @@ impl ChrootRunner for PlainRunner {
 /// The mirror to use, or `None` with a word why not.
 pub fn can_bootstrap() -> Option<String> {
     let mirror = std::env::var("CTRBUILD_TEST_MIRROR").unwrap_or_else(|_| debian::DEFAULT_MIRROR.into());
-    let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
+    let mut namespaces = Command::new("unshare");
+    namespaces.args(["--mount", "--pid", "--fork"]);
+    if !is_root() {
+        namespaces.args(ROOTLESS);
+    }
     let why = if mirror == "off" {
         "turned off"
-    } else if !root {
-        "needs root"
-    } else if !Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "true"])
-        .status()
-        .is_ok_and(|s| s.success())
-    {
+    } else if !namespaces.arg("true").status().is_ok_and(|s| s.success()) {
         "cannot make namespaces"
     } else if !reachable(&mirror) {
         "the mirror cannot be reached"
