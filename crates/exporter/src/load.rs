@@ -198,6 +198,9 @@ impl Loaded {
         };
         let mut reader = VerifyingReader::new(reader, blob.digest, blob.size);
         let mut writer = sink.begin(blob).map_err(to_sink)?;
+        if writer.is_present() {
+            return Ok(());
+        }
         writer.restart().map_err(to_sink)?;
         let mut buffer = vec![0; 128 << 10];
         loop {

@@ -29,6 +29,9 @@ pub trait BlobSink: Send + Sync {
             return Ok(());
         }
         let mut writer = self.begin(blob)?;
+        if writer.is_present() {
+            return Ok(());
+        }
         writer.restart()?;
         writer.write(bytes)?;
         writer.commit()
@@ -42,6 +45,10 @@ pub trait BlobWriter: Send {
     fn resume(&mut self) -> io::Result<(u64, Sha256)> {
         self.restart()?;
         Ok((0, Sha256::new()))
+    }
+    /// Whether somebody else brought the whole blob in meanwhile, so that nothing is left to write or commit.
+    fn is_present(&self) -> bool {
+        false
     }
     /// Forget what is there and start from the first byte.
     fn restart(&mut self) -> io::Result<()>;

@@ -301,14 +301,20 @@ impl Client {
             let (s, b) = (sink.clone(), blob.clone());
             let begun = par::blocking(move || {
                 let mut writer = s.begin(&b)?;
+                if writer.is_present() {
+                    return Ok(None);
+                }
                 let (mut offset, mut hash) = writer.resume()?;
                 if fresh || offset > b.size {
                     writer.restart()?;
                     (offset, hash) = (0, Sha256::new());
                 }
-                Ok((writer, offset, hash))
+                Ok(Some((writer, offset, hash)))
             });
-            let (writer, offset, hash) = begun.await.map_err(to_sink)?;
+            let Some((writer, offset, hash)) = begun.await.map_err(to_sink)? else {
+                progress.event(Event::Present { blob });
+                return Ok(Fetched::Present);
+            };
             progress.event(Event::Started { blob, offset });
             match self.stream_into(repository, blob, writer, offset, hash, progress).await {
                 // What an earlier attempt left may be damaged: once more from the start.
