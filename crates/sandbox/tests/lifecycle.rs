@@ -46,6 +46,11 @@ fn processes_with(text: &str) -> Vec<u32> {
     .collect()
 }
 
+/// A number of seconds to sleep for, by which a step of this very run is known among all processes.
+fn mark(test: u32, tester: u32) -> String {
+    format!("{tester}.{test}")
+}
+
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -120,7 +125,7 @@ fn cpusets_are_obeyed() {
 #[test]
 fn double_forks_die_with_the_step() {
     let Some(image) = image() else { return };
-    let mark = "86400.125";
+    let mark = &mark(125, std::process::id());
     let (exit, _) = image
         .run_spec(image.step(&format!("(setsid sleep {mark} >/dev/null 2>&1 & ) & sleep 0.1; exit 3")))
         .unwrap();
@@ -131,7 +136,7 @@ fn double_forks_die_with_the_step() {
 #[test]
 fn kill_and_drop_end_a_step() {
     let Some(image) = image() else { return };
-    let mark = "86400.25";
+    let mark = &mark(25, std::process::id());
     let start = || {
         let (_, write) = pipe();
         let child = image
@@ -156,7 +161,7 @@ fn kill_and_drop_end_a_step() {
 #[test]
 fn a_killed_runner_takes_the_step_along() {
     let Some(image) = image() else { return };
-    let mark = "86400.375";
+    let mark = &mark(375, std::process::id());
     let (_, write) = pipe();
     let spec = image.step(&format!("sleep {mark}; true"));
     let child = image.runtime.spawn(spec, Stdio::merged(write).unwrap()).unwrap();
@@ -178,8 +183,9 @@ fn a_killed_runner_takes_the_step_along() {
 #[test]
 fn a_killed_builder_leaves_nothing() {
     const VARIABLE: &str = "SANDBOX_TEST_VICTIM";
-    let mark = "86400.5";
-    if std::env::var_os(VARIABLE).is_some() {
+    let tester = std::env::var(VARIABLE).ok().and_then(|pid| pid.parse().ok());
+    let mark = &mark(5, tester.unwrap_or(std::process::id()));
+    if tester.is_some() {
         let image = image().unwrap();
         eprintln!("in {}", image.dir.path().display());
         let spec =
@@ -195,7 +201,10 @@ fn a_killed_builder_leaves_nothing() {
     for round in 0..40 {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "a_killed_builder_leaves_nothing", "--nocapture", "--test-threads=1"]);
-        command.env(VARIABLE, "1").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+        command
+            .env(VARIABLE, std::process::id().to_string())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped());
         let mut victim = command.spawn().unwrap();
         let mut stderr = std::io::BufReader::new(victim.stderr.take().unwrap());
         let mut wait_for = |word: &str| {

@@ -64,19 +64,25 @@ fn run_as(uid: u32, gid: u32, mode: &str) -> bool {
     status.success()
 }
 
-const MARK: &str = "86400.625";
+/// Tells the builder how long its step sleeps: by this number it is known among all processes.
+const VARIABLE: &str = "SANDBOX_TEST_SECONDS";
+
+fn own_mark() -> String {
+    format!("{}.625", std::process::id())
+}
 
 fn sleepers() -> usize {
     let lines =
         fs::read_dir("/proc").unwrap().flatten().filter_map(|e| fs::read(e.path().join("cmdline")).ok());
-    lines.filter(|line| line.split(|b| *b == 0).any(|arg| arg == MARK.as_bytes())).count()
+    let mark = own_mark();
+    lines.filter(|line| line.split(|b| *b == 0).any(|arg| arg == mark.as_bytes())).count()
 }
 
 /// SIGTERM is passed on; SIGKILL of the outer program ends the inner one and the step.
 fn signals() -> bool {
     for (signal, code) in [("-TERM", Some(143)), ("-KILL", None)] {
         let (_dir, mut command) = command_as(54_321, 54_321, "sleep");
-        let mut outer = command.spawn().unwrap();
+        let mut outer = command.env(VARIABLE, own_mark()).spawn().unwrap();
         let wait_until = |count: usize| {
             let start = std::time::Instant::now();
             while sleepers() != count {
@@ -151,7 +157,8 @@ fn builder() -> i32 {
     let mut image = image().expect("steps can run");
     image.runtime = Runtime::new().unwrap_or_else(|e| panic!("{}", explain(&e)));
     if std::env::args().nth(2).as_deref() == Some("sleep") {
-        let spec = SandboxSpec::new(image.mount(), ["/bin/sleep", MARK]);
+        let spec =
+            SandboxSpec::new(image.mount(), ["/bin/sleep".into(), std::env::var_os(VARIABLE).unwrap()]);
         image.run_spec(spec).unwrap();
         return 0;
     }
