@@ -181,3 +181,57 @@ pub fn parse_instruction(text: &str) -> Result<Located<Instruction>, TriggerErro
         Err((kind, _)) => Err(error(kind)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(text: &str) -> Vec<(&'static str, u32)> {
+        let parsed = parse(SourceFile::new("Dockerfile", text));
+        parsed.errors.iter().map(|error| (error.kind.code(), error.lines.first)).collect()
+    }
+
+    #[test]
+    fn one_mistake_is_one_error() {
+        // What follows a FROM that can't be read is no mistake of its own, but mistakes in it are.
+        assert_eq!(codes("FROM a b\nRUN x\nENV\nFROM c\n"), [("from-arguments", 1), ("no-arguments", 3)]);
+        assert_eq!(codes("ENV a=b\nRUN x\n"), [("no-stage", 1)]);
+        assert_eq!(codes("ARG a\n"), [("no-stages", 1)]);
+        assert_eq!(codes("RUM x\n"), [("unknown-instruction", 1)]);
+        assert_eq!(codes("FROM a\nENV x\nRUN y\n"), [("pair-without-value", 2)]);
+    }
+
+    #[test]
+    fn buildkit_reports_the_first_pass_first() {
+        let parsed = parse(SourceFile::new("Dockerfile", "FROM a\nRUM x\nENV y\n"));
+        let lines: Vec<u32> = parsed.errors.iter().map(|error| error.lines.first).collect();
+        assert_eq!(lines, [2, 3]);
+        let first = parsed.first_error().map(|error| (error.buildkit_message(), error.buildkit_line));
+        assert_eq!(first, Some(("ENV must have two arguments".to_owned(), 3)));
+    }
+
+    #[test]
+    fn a_stage_knows_its_place() {
+        let text = "ARG v=1\nFROM a AS One\nRUN x\n# two second\nFROM --platform=$P One as two\n";
+        let recipe = parse(SourceFile::new("Dockerfile", text)).recipe;
+        assert_eq!(recipe.meta_args.len(), 1);
+        let [one, two] = recipe.stages.as_slice() else { panic!("two stages") };
+        assert_eq!((one.name.as_deref(), one.base(), one.platform()), (Some("one"), "a", None));
+        assert_eq!((two.index, two.base(), two.platform()), (1, "One", Some("$P")));
+        assert_eq!(two.doc(), Some("second"));
+        assert_eq!(text.get(one.range().as_usize()), Some("FROM a AS One\nRUN x"));
+    }
+
+    #[test]
+    fn triggers() {
+        let read = |text: &str| parse_instruction(text).map(|located| located.node.name());
+        assert_eq!(read("RUN <<E\nx\nE"), Ok("RUN"));
+        assert_eq!(read("COPY --from=a b c\nRUN ignored"), Ok("COPY"));
+        let message = |text: &str| read(text).map_err(|error| error.to_string());
+        assert_eq!(message("FROM x"), Err("FROM isn't allowed as an ONBUILD trigger".to_owned()));
+        assert_eq!(message("RUM x"), Err("unknown instruction: RUM (did you mean RUN?)".to_owned()));
+        assert_eq!(message("ENV x"), Err("ENV must have two arguments".to_owned()));
+        assert_eq!(message("RUN <<E\n"), Err("unterminated heredoc".to_owned()));
+        assert!(read("").is_err() && read("# x").is_err());
+    }
+}
