@@ -3,15 +3,14 @@
 //! Formats: docker/cli `config.json` (`auths`, `credHelpers`, `credsStore`), containers-auth.json(5),
 //! and the protocol of docker-credential-helpers (server on stdin, JSON on stdout).
 
+use crate::helper;
 use base64::Engine as _;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 /// Something that proves who asks. Its `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,6 +87,12 @@ pub enum CredentialError {
         #[source]
         source: Option<serde_json::Error>,
     },
+    #[error("cannot write {path}")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the name of a credential helper may only have letters, digits, dashes and underscores: {0:?}")]
     HelperName(String),
     #[error("the credential helper {0} was not found")]
@@ -100,7 +105,9 @@ impl CredentialError {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            CredentialError::Read { .. } => "check the permissions of the file",
+            CredentialError::Read { .. } | CredentialError::Write { .. } => {
+                "check the permissions of the file"
+            }
             CredentialError::Format { .. } => "correct the file, or log in again to write it anew",
             CredentialError::HelperName(_) => "correct credHelpers or credsStore in config.json",
             CredentialError::HelperMissing(_) => "install it, or remove it from credHelpers or credsStore",
@@ -141,8 +148,6 @@ pub struct CredentialFiles {
 }
 
 const MAX_FILE: u64 = 4 << 20;
-const MAX_HELPER_OUTPUT: u64 = 1 << 20;
-const HELPER_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl CredentialFiles {
     /// Read those of `paths` that exist. Helpers are looked for in `helper_dirs` (the folders of PATH).
@@ -177,7 +182,7 @@ impl CredentialFiles {
         if let Some(known) = lock().get(&key) {
             return Ok(known.clone());
         }
-        let answer = run_helper(helper, server, &self.helper_dirs)?;
+        let answer = helper::get(helper, server, &self.helper_dirs)?;
         lock().insert(key, answer.clone());
         Ok(answer)
     }
@@ -256,7 +261,7 @@ fn keys(domain: &str, path: &str) -> Vec<String> {
 }
 
 /// The names of one registry.
-fn servers(domain: &str) -> Vec<String> {
+pub(crate) fn servers(domain: &str) -> Vec<String> {
     if domain == oci::DEFAULT_DOMAIN {
         return ["index.docker.io", "docker.io", "registry-1.docker.io"].map(String::from).to_vec();
     }
@@ -264,7 +269,7 @@ fn servers(domain: &str) -> Vec<String> {
 }
 
 /// What a store is asked for: Docker keeps Hub's login under a URL.
-fn store_servers(domain: &str) -> Vec<String> {
+pub(crate) fn store_servers(domain: &str) -> Vec<String> {
     if domain == oci::DEFAULT_DOMAIN {
         return vec!["https://index.docker.io/v1/".to_string()];
     }
@@ -272,87 +277,11 @@ fn store_servers(domain: &str) -> Vec<String> {
 }
 
 /// `https://index.docker.io/v1/` -> `index.docker.io`.
-fn normal_key(key: &str) -> String {
+pub(crate) fn normal_key(key: &str) -> String {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.trim_end_matches('/');
     let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
     key.to_string()
-}
-
-/// Whether a helper's name can only mean a program `docker-credential-NAME` in a folder of PATH.
-pub(crate) fn is_helper_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 64
-        && !name.starts_with('-')
-        && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'))
-}
-
-#[derive(Deserialize)]
-struct HelperAnswer {
-    #[serde(rename = "Username", default)]
-    username: String,
-    #[serde(rename = "Secret", default)]
-    secret: String,
-}
-
-fn run_helper(name: &str, server: &str, dirs: &[PathBuf]) -> Result<Option<Credential>, CredentialError> {
-    if !is_helper_name(name) {
-        return Err(CredentialError::HelperName(name.chars().take(100).collect()));
-    }
-    let program = format!("docker-credential-{name}");
-    let Some(path) = dirs.iter().filter(|d| d.is_absolute()).map(|d| d.join(&program)).find(|p| p.is_file())
-    else {
-        return Err(CredentialError::HelperMissing(program));
-    };
-    let failed = |message: String| CredentialError::Helper { name: program.clone(), message };
-    let mut child = Command::new(path)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| failed(e.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A helper may answer without reading.
-        let _ = stdin.write_all(server.as_bytes());
-    }
-    let stdout = child.stdout.take();
-    let reader = std::thread::spawn(move || {
-        let mut out = Vec::new();
-        if let Some(s) = stdout {
-            let _ = s.take(MAX_HELPER_OUTPUT).read_to_end(&mut out);
-        }
-        out
-    });
-    let start = Instant::now();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if start.elapsed() < HELPER_TIMEOUT => std::thread::sleep(Duration::from_millis(5)),
-            result => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(failed(result.err().map_or("it took too long".into(), |e| e.to_string())));
-            }
-        }
-    };
-    let out = reader.join().unwrap_or_default();
-    if !status.success() {
-        let message = crate::error::tame(&String::from_utf8_lossy(&out));
-        if message.contains("credentials not found") || message.contains("no credentials server URL") {
-            return Ok(None);
-        }
-        return Err(failed(if message.is_empty() { status.to_string() } else { message }));
-    }
-    let answer: HelperAnswer =
-        serde_json::from_slice(&out).map_err(|_| failed("its answer is no JSON".into()))?;
-    if answer.secret.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(match answer.username.as_str() {
-        "<token>" => Credential::Identity { token: answer.secret },
-        _ => Credential::Password { user: answer.username, password: answer.secret },
-    }))
 }
 
 #[cfg(test)]
@@ -420,7 +349,7 @@ mod tests {
             Some(Credential::Identity { token: "for https://index.docker.io/v1/".into() })
         );
         for bad in ["", "-x", "a/b", "..", "a b", "a;b", "é"] {
-            assert!(!is_helper_name(bad), "{bad}");
+            assert!(!helper::is_name(bad), "{bad}");
         }
     }
 

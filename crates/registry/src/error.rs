@@ -130,6 +130,12 @@ impl Error {
             Error::Platform { .. } => "choose one of those platforms with --platform".into(),
             Error::CredentialStore(e) => return Some(e.hint().into()),
             Error::Stalled { .. } | Error::Interrupted { .. } => "try again: what arrived is kept".into(),
+            Error::Status { host, status: StatusCode::BAD_REQUEST, .. } if crate::http::is_loopback(host) => {
+                format!(
+                    "if it speaks TLS, put its authority into /etc/docker/certs.d/{host}/ca.crt: loopback is \
+                 otherwise reached by plain HTTP"
+                )
+            }
             Error::Status { status, .. } if status.is_server_error() => {
                 "the registry has a problem: try later".into()
             }

@@ -146,4 +146,11 @@ mod tests {
         assert_eq!(content_range_start("bytes 5-9/10"), Some(5));
         assert_eq!(content_range_start("bytes */10"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_the_parsers_panic(text in "[A-Za-z=,\"\\\\ <>;/é-]{0,60}|\\PC{0,40}") {
+            let _ = (challenges(&text), next_link(&text), retry_after(&text), content_range_start(&text));
+        }
+    }
 }

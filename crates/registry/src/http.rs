@@ -432,17 +432,18 @@ pub(crate) async fn status_error(config: &Config, host: &str, response: Response
     }
 }
 
+/// Whether TLS itself failed, however deeply that is wrapped.
+fn is_tls(e: &(dyn std::error::Error + 'static)) -> bool {
+    // An io::Error hides the error that it carries from `source`.
+    let carried = e.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+    e.is::<rustls::Error>() || carried.is_some_and(|c| is_tls(c)) || e.source().is_some_and(is_tls)
+}
+
 /// Sort a failure of the HTTP library by its cause.
 pub(crate) fn from_reqwest(host: &str, e: reqwest::Error) -> Error {
     let host = host.to_string();
     let e = e.without_url();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&e);
-    let mut tls = false;
-    while let Some(c) = cause {
-        let io = c.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref());
-        tls |= c.is::<rustls::Error>() || io.is_some_and(|e| e.is::<rustls::Error>());
-        cause = c.source();
-    }
+    let tls = is_tls(&e);
     if tls {
         return Error::Tls { host, source: e.into() };
     }

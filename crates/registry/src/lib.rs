@@ -20,7 +20,9 @@ mod credential;
 mod download;
 mod error;
 mod header;
+mod helper;
 mod http;
+mod login;
 mod progress;
 mod pull;
 mod push;
@@ -34,6 +36,7 @@ pub use credential::{
 };
 pub use download::{BlobStream, Fetched};
 pub use error::{Error, Login};
+pub use login::{Kept, forget_credential, save_credential};
 pub use progress::{Event, Progress, Silent};
 pub use pull::Resolved;
 pub use push::MountHints;

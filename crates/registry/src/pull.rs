@@ -6,8 +6,8 @@ use crate::error::Error;
 use crate::progress::Progress;
 use digest::Digest;
 use oci::{
-    BlobSink, Descriptor, Document, DocumentError, Image, ImageConfig, Index, MAX_CONFIG_BYTES, Platform,
-    Raw, Reference,
+    BlobSink, Content, Descriptor, Document, DocumentError, Image, ImageConfig, Index, MAX_CONFIG_BYTES,
+    Platform, Raw, Reference,
 };
 use par::TaskGroup;
 use std::collections::BTreeSet;
@@ -32,6 +32,8 @@ impl Resolved {
 
 /// Indexes in indexes that are followed.
 const MAX_DEPTH: usize = 4;
+/// Documents behind one reference.
+const MAX_DOCUMENTS: usize = 10_000;
 
 impl Client {
     /// Fetch what is needed to know an image, without its layers: indexes, manifest, config.
@@ -80,13 +82,7 @@ impl Client {
             (image.manifest.descriptor(), image.manifest.bytes.clone()),
         ];
         documents.extend(resolved.indexes.iter().rev().map(|i| (i.descriptor(), i.bytes.clone())));
-        par::blocking(move || {
-            for (blob, bytes) in documents {
-                sink.put(&blob, &bytes).map_err(|source| Error::Sink { digest: blob.digest, source })?;
-            }
-            Ok(())
-        })
-        .await
+        par::blocking(move || put_all(&*sink, documents)).await
     }
 
     /// Bring some blobs of a repository into `sink`, at the same time. At the first failure the others are
@@ -108,6 +104,55 @@ impl Client {
         group.all().await
     }
 
+    /// All documents behind a reference, for every platform, attestations too; no configs or layers yet.
+    pub async fn content(&self, reference: &Reference) -> Result<Content, Error> {
+        let top = self.document(reference).await?;
+        let malformed = |source| Error::Document { what: reference.familiar(), source };
+        let mut inner: Vec<Document> = Vec::new();
+        let mut level = vec![top.clone()];
+        for depth in 0.. {
+            let entries = level.iter().flat_map(|d| match d {
+                Document::Index(i) => i.value.manifests.clone(),
+                Document::Manifest(_) => Vec::new(),
+            });
+            let mut seen: BTreeSet<Digest> = inner.iter().chain([&top]).map(Document::digest).collect();
+            let entries: Vec<Descriptor> = entries.filter(|e| seen.insert(e.digest)).collect();
+            if entries.is_empty() {
+                break;
+            }
+            if depth == MAX_DEPTH || inner.len() + entries.len() > MAX_DOCUMENTS {
+                return Err(malformed(DocumentError::SelfReference));
+            }
+            let mut group = TaskGroup::new();
+            for entry in entries {
+                let (client, reference) = (self.clone(), reference.clone());
+                group.spawn(async move {
+                    let _permit = client.limits.pull().await;
+                    client.document_of(&reference, &entry).await
+                });
+            }
+            level = group.all().await?;
+            level.sort_by_key(Document::digest);
+            // Deeper documents come first: nothing comes before what it reaches.
+            inner.splice(0..0, level.iter().cloned());
+        }
+        Ok(Content { descriptor: top.descriptor(), top, inner })
+    }
+
+    /// Bring a whole content into `sink`: blobs at the same time, then documents, innermost first.
+    pub async fn fetch_content(
+        &self,
+        repository: &Reference,
+        content: &Content,
+        sink: Arc<dyn BlobSink>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<(), Error> {
+        self.fetch_layers(repository, &content.blobs(), sink.clone(), progress).await?;
+        let documents: Vec<_> =
+            content.documents().iter().map(|d| (d.descriptor(), d.bytes().clone())).collect();
+        par::blocking(move || put_all(&*sink, documents)).await
+    }
+
     /// [`Client::image`], then [`Client::fetch`].
     pub async fn pull(
         &self,
@@ -120,4 +165,11 @@ impl Client {
         self.fetch(&resolved, sink, progress).await?;
         Ok(resolved)
     }
+}
+
+fn put_all(sink: &dyn BlobSink, documents: Vec<(Descriptor, Arc<[u8]>)>) -> Result<(), Error> {
+    for (blob, bytes) in documents {
+        sink.put(&blob, &bytes).map_err(|source| Error::Sink { digest: blob.digest, source })?;
+    }
+    Ok(())
 }

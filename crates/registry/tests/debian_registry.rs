@@ -41,6 +41,7 @@ fn has(program: &str) -> bool {
 enum Access {
     Open,
     Htpasswd,
+    Tls,
 }
 
 async fn start(access: Access) -> Option<Server> {
@@ -54,11 +55,18 @@ async fn start(access: Access) -> Option<Server> {
     let mut yaml = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: {root}/data}}, delete: {{enabled: true}}}}\n\
-         http: {{addr: {domain}}}\n"
+         http:\n  addr: {domain}\n"
     );
     if let Access::Htpasswd = access {
         std::fs::write(folder.path().join("htpasswd"), HTPASSWD).unwrap();
         yaml.push_str(&format!("auth: {{htpasswd: {{realm: test, path: {root}/htpasswd}}}}\n"));
+    }
+    if let Access::Tls = access {
+        if !make_certificate(folder.path()) {
+            return None;
+        }
+        let tls = format!("  tls: {{certificate: {root}/leaf.pem, key: {root}/leaf.key}}\n");
+        yaml.push_str(&tls);
     }
     let config = folder.path().join("config.yml");
     std::fs::write(&config, yaml).unwrap();
@@ -76,6 +84,58 @@ async fn start(access: Access) -> Option<Server> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Some(server)
+}
+
+/// An authority `ca.pem` and a certificate of it for 127.0.0.1.
+fn make_certificate(folder: &Path) -> bool {
+    let openssl = |args: &str| {
+        let out = Command::new("openssl").args(args.split(' ')).current_dir(folder).output();
+        out.is_ok_and(|o| o.status.success())
+    };
+    std::fs::write(folder.join("ext"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
+    let made = openssl(
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
+    ) && openssl("req -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr -subj /CN=leaf")
+        && openssl(
+            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out leaf.pem -days 2 -extfile ext",
+        );
+    if !made {
+        eprintln!("SKIPPED: openssl is not installed");
+    }
+    made
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_verified_and_never_given_up() {
+    let Some(server) = start(Access::Tls).await else { return };
+    let ping = async |change: &dyn Fn(&mut registry::Config)| {
+        let mut config = harness::config();
+        change(&mut config);
+        Client::new(config).ping(&server.domain).await
+    };
+    let certs = server.folder.path().join("certs.d");
+    let own = certs.join(&server.domain);
+    std::fs::create_dir_all(&own).unwrap();
+    let ca = server.folder.path().join("ca.pem");
+    // A folder for the host makes it TLS, but does not yet know the authority.
+    let e = ping(&|c| c.certs_dirs = vec![certs.clone()]).await.unwrap_err();
+    assert!(matches!(e, Error::Tls { .. }), "{}", chain(&e));
+    assert!(e.hint().unwrap().contains("certs.d"));
+    std::fs::copy(&ca, own.join("ca.crt")).unwrap();
+    ping(&|c| c.certs_dirs = vec![certs.clone()]).await.map_err(|e| chain(&e)).unwrap();
+    std::fs::remove_file(own.join("ca.crt")).unwrap();
+    // SSL_CERT_FILE and SSL_CERT_DIR.
+    let trust = registry::Trust { file: Some(ca.clone()), dir: None };
+    ping(&|c| (c.certs_dirs, c.trust) = (vec![certs.clone()], trust.clone()))
+        .await
+        .map_err(|e| chain(&e))
+        .unwrap();
+    // Any certificate, where that is configured.
+    let any = registry::Insecure::UnverifiedTls;
+    ping(&|c| c.insecure = [(server.domain.clone(), any)].into()).await.map_err(|e| chain(&e)).unwrap();
+    // Plain HTTP to a TLS port says what to do.
+    let e = ping(&|_| ()).await.unwrap_err();
+    assert!(e.hint().unwrap().contains("TLS"), "{}", chain(&e));
 }
 
 impl Server {

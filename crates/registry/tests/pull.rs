@@ -60,6 +60,25 @@ async fn an_index_is_followed_to_the_platform() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_platforms_arrive_and_can_be_pushed_again() {
+    let r = TestRegistry::start().await;
+    let one = testkit::image(&amd64(), &[&[("a", b"amd")]]);
+    let two = testkit::image(&Platform::new("linux", "arm64"), &[&[("a", b"arm")]]);
+    let both = testkit::index(&[one, two]);
+    r.add("x", "1", &both);
+    let content = client().content(&r.reference("x:1")).await.unwrap();
+    assert_eq!((content.digest(), content.manifests().len()), (both.content.digest(), 2));
+    let sink = MemoryBlobs::new();
+    client()
+        .fetch_content(&r.reference("x:1"), &content, Arc::new(sink.clone()), Arc::new(Silent))
+        .await
+        .unwrap();
+    let again = r.reference("y:1");
+    client().push(&again, &content, Arc::new(sink), &Default::default(), Arc::new(Silent)).await.unwrap();
+    assert_eq!(r.manifest("y", "1").unwrap(), &both.content.top.bytes()[..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn broken_transfers_go_on_where_they_broke() {
     let r = TestRegistry::start().await;
     let image = image(200_000);
