@@ -1,1 +1,38 @@
-fn main() {}
+//! The command line: arguments, terminal, environment, exit codes.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 and 143 for SIGINT and SIGTERM. Standard output carries
+//! data only (digests, lists, archives); everything said to people goes to standard error.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod machine;
+mod progress;
+mod render;
+mod table;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Steps are started by this same program: must come before any thread exists.
+    sandbox::reexec();
+    let cli = args::Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(e) => {
+            render::failure(&e, None);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: args::Cli) -> Result<ExitCode, ctrbuild::Error> {
+    let (global, command) = cli.split();
+    if command.needs_ids() && sandbox::userns::needed() {
+        // An ordinary user: start over as the root of a user namespace.
+        let code = sandbox::userns::reexec_in_userns()?;
+        return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+    }
+    commands::run(&global, command)
+}

@@ -1,1 +1,35 @@
-//! (in the making)
+//! The library face: a [`BuildRequest`] becomes a [`BuildOutput`], and images are kept.
+//!
+//! This is the one place where implementations are wired together: store, registry, worker, exporters.
+//! Everything that comes from the machine (paths, environment, time) is in the request; nothing here
+//! prints.
+#![forbid(unsafe_code)]
+
+mod blobs;
+mod build;
+mod compose;
+mod context;
+mod error;
+mod export;
+pub mod images;
+mod lookup;
+
+pub use build::{BuildObserver, BuildOutput, BuildRequest, Built, PlanOutput, Runtime, build, keys, plan_only};
+pub use compose::Compression;
+pub use context::{ContextSpec, Recipe, SecretSource};
+pub use error::{Error, ErrorKind, chain};
+pub use export::{BuiltImage, Destination, Exported, Output, OutputKind};
+pub use lookup::PullPolicy;
+
+use std::sync::Arc;
+use store::LocalStore;
+
+/// What every operation needs.
+#[derive(Clone)]
+pub struct Session {
+    pub store: LocalStore,
+    /// Made on first use, so that what needs no network pays nothing for it.
+    pub registry: Arc<dyn Fn() -> Result<registry::Client, Error> + Send + Sync>,
+    /// The platform of this machine.
+    pub host: oci::Platform,
+}

@@ -68,7 +68,7 @@ impl PartialBlob {
             disk::remove_file(&self.path)?;
             return Err(e);
         }
-        self.store.name_blob(&self.file, &self.path, digest, size)?;
+        self.store.sync_and_name_blob(&self.file, &self.path, digest, size)?;
         Ok(self.expected)
     }
     /// Drop the bytes.

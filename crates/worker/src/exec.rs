@@ -132,8 +132,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
     let child = worker
-        .config
-        .runtime
+        .runtime()?
         .spawn(spec, Stdio { stdout: stdout_end, stderr: stderr_end })
         .map_err(|e| spawn_failed(&e, vertex, exec))?;
     let pumps = [(stdout, LogStream::Stdout), (stderr, LogStream::Stderr)]

@@ -204,7 +204,7 @@ fn meta(report: &UnpackReport) -> SnapshotMeta {
 }
 
 /// How layers are unpacked here.
-pub(crate) fn unpack_options() -> UnpackOptions {
+pub fn unpack_options() -> UnpackOptions {
     let marks = if sandbox::userns::inside() { layer::Marks::User } else { layer::Marks::Trusted };
     UnpackOptions { marks, whiteouts: Whiteouts::Devices, ..UnpackOptions::default() }
 }

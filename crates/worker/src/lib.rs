@@ -14,6 +14,7 @@ mod cache_mount;
 mod chmod;
 mod copy;
 mod exec;
+mod export;
 mod file_op;
 mod hash;
 mod image;
@@ -22,8 +23,9 @@ mod passwd;
 mod select;
 mod transfer;
 
-pub use exec::Isolation;
-pub use image::{BlobOrigin, FetchError, pack_options};
+pub use exec::{DefaultNetwork, Isolation};
+pub use export::{export_folder, export_tar};
+pub use image::{BlobOrigin, FetchError, pack_options, unpack_options};
 pub use log::LogDir;
 pub use select::{Entry, Kind, Selected, Tree, TreeKind};
 
@@ -50,10 +52,14 @@ pub trait Secrets: Send + Sync {
     fn get(&self, id: &str) -> Result<Option<Vec<u8>>, ErrorKind>;
 }
 
+/// Makes the sandbox's runtime.
+pub type RuntimeSource = Arc<dyn Fn() -> Result<sandbox::Runtime, ErrorKind> + Send + Sync>;
+
 /// What the executor is made of.
 pub struct Config {
     pub store: LocalStore,
-    pub runtime: sandbox::Runtime,
+    /// Starts the sandbox. Called when the first step has to run, since a cached build needs none.
+    pub runtime: RuntimeSource,
     /// By name: `context` and the named ones.
     pub contexts: BTreeMap<String, ContextFolder>,
     pub secrets: Arc<dyn Secrets>,
@@ -72,6 +78,7 @@ pub struct LocalWorker {
     /// What was selected, so that a copy sees what was hashed.
     selections: Mutex<HashMap<(String, PathSelector), Arc<Vec<Selected>>>>,
     sources: transfer::Pinned,
+    runtime: std::sync::OnceLock<Result<sandbox::Runtime, (String, Option<String>)>>,
 }
 
 impl LocalWorker {
@@ -80,7 +87,18 @@ impl LocalWorker {
             config,
             selections: Mutex::new(HashMap::new()),
             sources: transfer::Pinned::default(),
+            runtime: std::sync::OnceLock::new(),
         }
+    }
+
+    fn runtime(&self) -> Result<&sandbox::Runtime, ErrorKind> {
+        let made = self.runtime.get_or_init(|| {
+            (self.config.runtime)().map_err(|e| match e {
+                ErrorKind::Other { message, hint } => (message, hint),
+                other => (other.to_string(), None),
+            })
+        });
+        made.as_ref().map_err(|(message, hint)| ErrorKind::Other { message: message.clone(), hint: hint.clone() })
     }
 
     fn store(&self) -> &LocalStore {

@@ -1,0 +1,402 @@
+//! Arguments, in the manner of `docker buildx`. One struct a command.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Build container images from Dockerfiles: no daemon, as root or rootless.
+#[derive(Debug, Parser)]
+#[command(name = "ctrbuild", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(after_help = "`ctrbuild .` is short for `ctrbuild build .`")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    build: BuildArgs,
+}
+
+impl Cli {
+    pub fn split(self) -> (Global, Command) {
+        let command = self.command.unwrap_or(Command::Build(Box::new(self.build)));
+        (self.global, command)
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Folder of the store [default: /var/lib/ctrbuild, or below XDG_DATA_HOME for ordinary users]
+    #[arg(long, env = "CTRBUILD_ROOT", global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Say less
+    #[arg(long, global = true, hide = true)]
+    pub debug: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a recipe
+    Build(Box<BuildArgs>),
+    /// Show the build graph without building
+    Plan(PlanArgs),
+    /// Check recipes
+    Lint(LintArgs),
+    /// List images
+    #[command(alias = "image")]
+    Images(ImagesArgs),
+    /// Give an image another name
+    Tag { source: String, target: String },
+    /// Remove images
+    Rmi(RmiArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Show an image's configuration
+    Inspect { name: String },
+    /// Fetch an image from a registry
+    Pull(PullArgs),
+    /// Send an image to a registry
+    Push(PushArgs),
+    /// Load images from an archive or OCI layout
+    Load(LoadArgs),
+    /// Save images to an archive
+    Save(SaveArgs),
+    /// Make an image from a tar of a root file system
+    Import(ImportArgs),
+    /// Base operating system images
+    #[command(subcommand)]
+    OsImage(OsImage),
+    /// Space that the store takes
+    Df,
+    /// Remove what is not used
+    Prune(PruneArgs),
+    /// Look after the store
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Look inside: trees, graphs, keys
+    #[command(subcommand)]
+    Debug(Debug),
+}
+
+impl Command {
+    /// Whether it makes or reads files of other owners, for which an ordinary user needs a user namespace.
+    pub fn needs_ids(&self) -> bool {
+        !matches!(
+            self,
+            Command::Plan(_) | Command::Lint(_) | Command::Images(_) | Command::History(_) | Command::Inspect { .. }
+                | Command::Tag { .. } | Command::Debug(_)
+        )
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BuildArgs {
+    /// Folder with the files of the build, or `-` for a recipe on standard input
+    #[arg(value_name = "CONTEXT")]
+    pub context: Option<String>,
+    /// Recipe [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Name of the image, NAME[:TAG]; may be given several times
+    #[arg(short, long, value_name = "NAME")]
+    pub tag: Vec<String>,
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Value of an ARG; without `=` it comes from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_args: Vec<String>,
+    /// Label of the image
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+    /// Platforms to build for, such as linux/amd64,linux/arm64
+    #[arg(long, value_delimiter = ',', value_name = "PLATFORM")]
+    pub platform: Vec<String>,
+    /// Execute every step anew
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Execute the steps of these stages anew
+    #[arg(long, value_delimiter = ',', value_name = "STAGE")]
+    pub no_cache_filter: Vec<String>,
+    /// Ask the registry for newer base images
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false|never")]
+    pub pull: Option<String>,
+    /// Send the image to the registry of its name
+    #[arg(long)]
+    pub push: bool,
+    /// Keep the image in the local store (the default, if there is no other output)
+    #[arg(long)]
+    pub load: bool,
+    /// Where the result goes: type=oci|docker|tar|local|image|registry[,dest=PATH], or a folder
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub output: Vec<String>,
+    /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]
+    #[arg(long, value_name = "SECRET")]
+    pub secret: Vec<String>,
+    /// Further context: NAME=FOLDER, NAME=docker-image://REF or NAME=oci-layout://PATH
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub build_context: Vec<String>,
+    /// Network of steps
+    #[arg(long, default_value = "default", value_name = "default|none|host")]
+    pub network: String,
+    /// Further line of /etc/hosts in steps
+    #[arg(long, value_name = "HOST:ADDRESS")]
+    pub add_host: Vec<String>,
+    /// Name server of steps
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Vec<String>,
+    /// Privileges that the recipe may use: network.host, security.insecure
+    #[arg(long, value_delimiter = ',', value_name = "ENTITLEMENT")]
+    pub allow: Vec<String>,
+    /// Memory limit of a step, such as 512m
+    #[arg(short, long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Processors that a step may use, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<f64>,
+    /// Most processes and threads of a step
+    #[arg(long, value_name = "NUMBER")]
+    pub pids_limit: Option<u64>,
+    /// Size of /dev/shm in steps
+    #[arg(long, value_name = "BYTES")]
+    pub shm_size: Option<String>,
+    /// Resource limit of steps, NAME=SOFT[:HARD]
+    #[arg(long, value_name = "LIMIT")]
+    pub ulimit: Vec<String>,
+    /// Cgroup below which steps run
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
+    /// Kill a step after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub step_timeout: Option<u64>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = "BUILDKIT_PROGRESS", value_name = "MODE")]
+    pub progress: ProgressMode,
+    /// Write the image id to a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// Print nothing but the image id
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Steps that may run at once [default: number of processors]
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    Auto,
+    Plain,
+    Tty,
+    Quiet,
+    /// One JSON object a line (also `rawjson`)
+    #[value(alias = "rawjson")]
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub build: BuildArgs,
+    #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
+    pub format: PlanFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    Text,
+    Json,
+    Dot,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct LintArgs {
+    /// Recipes; `-` is standard input
+    #[arg(default_value = "Dockerfile")]
+    pub paths: Vec<PathBuf>,
+    #[arg(long, value_enum, default_value_t = LintFormat::Text)]
+    pub format: LintFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LintFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ImagesArgs {
+    /// Only these repositories
+    pub names: Vec<String>,
+    /// Whole digests
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Show digests
+    #[arg(long)]
+    pub digests: bool,
+    /// kind=base, kind=derived, dangling=true
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    #[arg(long, value_enum, default_value_t = ListFormat::Table)]
+    pub format: ListFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RmiArgs {
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// Also if it has several names
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct HistoryArgs {
+    pub name: String,
+    #[arg(long)]
+    pub no_trunc: bool,
+    #[arg(long, value_enum, default_value_t = ListFormat::Table)]
+    pub format: ListFormat,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PullArgs {
+    pub name: String,
+    #[arg(long)]
+    pub platform: Option<String>,
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PushArgs {
+    pub name: String,
+    /// Push under another name
+    pub destination: Option<String>,
+    /// gzip, zstd or uncompressed
+    #[arg(long, default_value = "gzip")]
+    pub compression: String,
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// Archive or folder [default: standard input]
+    #[arg(short, long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Move names that mean other images
+    #[arg(long)]
+    pub force: bool,
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SaveArgs {
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// File [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// `oci` (docker and podman load it too) or `docker`
+    #[arg(long, default_value = "oci")]
+    pub format: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// Tar of a root file system, packed or not; `-` is standard input
+    pub file: PathBuf,
+    pub name: String,
+    #[arg(long)]
+    pub platform: Option<String>,
+    /// Text for the history
+    #[arg(short, long)]
+    pub message: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OsImage {
+    /// Make a base image from a distribution's packages, such as debian:bookworm
+    Install(InstallArgs),
+    /// List installed base images
+    Ls,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct InstallArgs {
+    /// NAME[:VERSION], such as debian:bookworm
+    pub name: String,
+    /// Mirror of the distribution
+    #[arg(long, env = "CTRBUILD_MIRROR")]
+    pub mirror: Option<String>,
+    /// Further packages
+    #[arg(long, value_delimiter = ',')]
+    pub include: Vec<String>,
+    /// Keyring that the release must be signed with
+    #[arg(long)]
+    pub keyring: Option<PathBuf>,
+    /// Make it anew if it is installed
+    #[arg(long)]
+    pub force: bool,
+    #[arg(long)]
+    pub platform: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PruneArgs {
+    /// Also cache records that were used lately
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only what was not used for so many hours
+    #[arg(long, value_name = "HOURS")]
+    pub unused_for: Option<u64>,
+    /// Keep at most so many bytes
+    #[arg(long, value_name = "BYTES")]
+    pub keep_storage: Option<String>,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Check every blob, record and reference
+    Verify {
+        /// Remove what is damaged, so that it is fetched or built again
+        #[arg(long)]
+        repair: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Debug {
+    /// Recipes as BuildKit's parser sees them
+    Parse {
+        #[arg(long, default_value = "json")]
+        format: String,
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// The syntax tree of a recipe
+    Tree { file: PathBuf },
+    /// The build graph
+    Graph(PlanArgs),
+    /// Cache keys of the build graph
+    Key(BuildArgs),
+}

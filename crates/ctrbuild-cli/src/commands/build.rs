@@ -1,0 +1,317 @@
+//! `ctrbuild build`, also `ctrbuild .`.
+
+use crate::args::{BuildArgs, Global, ProgressMode};
+use crate::{machine, progress, render};
+use ctrbuild::{
+    BuildOutput, BuildRequest, ContextSpec, Error, ErrorKind, Output, OutputKind, PullPolicy, Recipe, SecretSource,
+    Session,
+};
+use graph::Ulimit;
+use oci::{Platform, Reference};
+use plan::{Entitlement, NetworkDefault, NoCache};
+use solver::CacheMode;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn usage(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Recipe, message)
+}
+
+pub fn run(global: &Global, args: &BuildArgs) -> Result<ExitCode, Error> {
+    let session = machine::session(global)?;
+    let request = match request(&session, args) {
+        Ok(request) => request,
+        Err(e) => {
+            render::failure(&e, None);
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
+    let observer = progress::observer(mode);
+    let outcome = super::wait(ctrbuild::build(&session, &request, &*observer));
+    // A live terminal takes back what it drew.
+    drop(observer);
+    match outcome {
+        Ok(Ok(built)) => finish(args, &request, &built),
+        Ok(Err(code)) => Ok(code),
+        Err(e) => {
+            render::failure(&e, Some(&request.recipe));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Ids on standard output and in the files that were asked for.
+fn finish(args: &BuildArgs, request: &BuildRequest, built: &BuildOutput) -> Result<ExitCode, Error> {
+    let content = built.published();
+    let configs: Vec<digest::Digest> = content.manifests().iter().map(|m| m.value.config.digest).collect();
+    // One image is known by its configuration, as docker knows it; several by their index.
+    let id = match configs.as_slice() {
+        [only] => *only,
+        _ => content.digest(),
+    };
+    let write = |path: &PathBuf, text: String| {
+        std::fs::write(path, text).map_err(|e| Error::world(format!("can't write {}: {e}", path.display())))
+    };
+    if let Some(path) = &args.iidfile {
+        write(path, id.to_string())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        let names: Vec<String> = request.names.iter().map(Reference::to_string).collect();
+        let descriptor = content.top.descriptor();
+        let mut metadata = serde_json::json!({
+            "containerimage.digest": content.digest(),
+            "containerimage.descriptor": descriptor,
+        });
+        if let [config] = configs.as_slice() {
+            metadata["containerimage.config.digest"] = serde_json::json!(config);
+        }
+        if !names.is_empty() {
+            metadata["image.name"] = names.join(",").into();
+        }
+        write(path, format!("{metadata:#}\n"))?;
+    }
+    if request.outputs.iter().any(Output::uses_stdout) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.quiet {
+        println!("{id}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.progress != ProgressMode::Quiet {
+        for name in &request.names {
+            eprintln!("naming to {name}");
+        }
+    }
+    println!("{}", content.digest());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `NAME=VALUE` pairs; without `=` the value comes from the environment.
+fn pairs(args: &[String], what: &str) -> Result<BTreeMap<String, String>, Error> {
+    let mut out = BTreeMap::new();
+    for arg in args {
+        match arg.split_once('=') {
+            Some((name, value)) => {
+                out.insert(name.to_string(), value.to_string());
+            }
+            None if what == "build-arg" => {
+                if let Ok(value) = std::env::var(arg) {
+                    out.insert(arg.clone(), value);
+                }
+            }
+            None => {
+                out.insert(arg.clone(), String::new());
+            }
+        }
+    }
+    if out.contains_key("") {
+        return Err(usage(format!("--{what} needs a name before `=`")));
+    }
+    Ok(out)
+}
+
+fn secrets(args: &[String]) -> Result<BTreeMap<String, SecretSource>, Error> {
+    let mut out = BTreeMap::new();
+    for arg in args {
+        let wrong = |m: &str| usage(format!("invalid --secret {arg:?}: {m}")).hint("write id=NAME,src=FILE or id=NAME,env=VARIABLE");
+        let (mut id, mut file, mut env, mut kind) = (None, None, None, None);
+        for field in arg.split(',') {
+            match field.split_once('=') {
+                Some(("id", v)) => id = Some(v.to_string()),
+                Some(("src" | "source", v)) => file = Some(PathBuf::from(v)),
+                Some(("env", v)) => env = Some(v.to_string()),
+                Some(("type", v @ ("file" | "env"))) => kind = Some(v.to_string()),
+                _ => return Err(wrong(&format!("{field:?} is not known"))),
+            }
+        }
+        let id = id.filter(|i| !i.is_empty()).ok_or_else(|| wrong("id is missing"))?;
+        let from_env = |name: &str| std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec);
+        let source = match (file, env, kind.as_deref()) {
+            (Some(_), Some(_), _) => return Err(wrong("src and env exclude each other")),
+            (Some(file), None, Some("env")) => from_env(&file.to_string_lossy()).map(SecretSource::Value),
+            (Some(file), None, _) => {
+                // Found out now, not after a long build.
+                if let Err(e) = std::fs::metadata(&file) {
+                    return Err(wrong(&format!("{}: {e}", file.display())));
+                }
+                Some(SecretSource::File(std::path::absolute(&file).unwrap_or(file)))
+            }
+            (None, Some(name), _) => from_env(&name).map(SecretSource::Value),
+            // As docker: the variable of that name, else a file.
+            (None, None, _) => from_env(&id)
+                .map(SecretSource::Value)
+                .or_else(|| std::path::absolute(&id).ok().filter(|p| p.is_file()).map(SecretSource::File)),
+        };
+        if let Some(source) = source {
+            out.insert(id, source);
+        }
+    }
+    Ok(out)
+}
+
+fn bytes(flag: &str, text: &Option<String>) -> Result<Option<u64>, Error> {
+    text.as_ref()
+        .map(|t| machine::bytes(t).ok_or_else(|| usage(format!("--{flag} {t:?} is no size")).hint("write 512m or 2g")))
+        .transpose()
+}
+
+fn ulimit(text: &str) -> Result<Ulimit, Error> {
+    let wrong = || usage(format!("--ulimit {text:?} is not NAME=SOFT[:HARD]"));
+    let (name, values) = text.split_once('=').ok_or_else(wrong)?;
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let number = |s: &str| match s {
+        "-1" | "unlimited" => Some(u64::MAX),
+        s => s.parse().ok(),
+    };
+    Ok(Ulimit {
+        name: name.to_string(),
+        soft: number(soft).ok_or_else(wrong)?,
+        hard: number(hard).ok_or_else(wrong)?,
+    })
+}
+
+/// Everything that the arguments, the environment and the context say.
+pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Error> {
+    let (context, recipe) = context(args)?;
+    let mut names: Vec<Reference> = Vec::new();
+    for tag in &args.tag {
+        let name = ctrbuild::images::parse_name(tag)?;
+        if name.digest().is_some() {
+            return Err(usage(format!("invalid tag {tag:?}: it has a digest")));
+        }
+        names.push(name);
+    }
+    let mut platforms: Vec<Platform> = Vec::new();
+    for text in args.platform.iter().filter(|p| !p.is_empty()) {
+        let platform = match text.as_str() {
+            "local" => session.host.clone(),
+            text => Platform::parse(text, &session.host).map_err(|e| usage(e.to_string()).hint(e.hint()))?,
+        };
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    let allow = args
+        .allow
+        .iter()
+        .map(|a| {
+            Entitlement::parse(a)
+                .ok_or_else(|| usage(format!("--allow {a:?} is not known")).hint("network.host or security.insecure"))
+        })
+        .collect::<Result<_, _>>()?;
+    let network = match args.network.as_str() {
+        "default" | "" => NetworkDefault::Default,
+        "none" => NetworkDefault::None,
+        "host" => NetworkDefault::Host,
+        other => return Err(usage(format!("--network {other:?} is not known")).hint("default, none or host")),
+    };
+    let mut hosts = Vec::new();
+    for host in &args.add_host {
+        let (name, address) = host
+            .split_once(['=', ':'])
+            .filter(|(n, a)| !n.is_empty() && !a.is_empty())
+            .ok_or_else(|| usage(format!("--add-host {host:?} is not HOST:ADDRESS")))?;
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        if address.parse::<std::net::IpAddr>().is_err() || name.contains(char::is_whitespace) {
+            return Err(usage(format!("--add-host {host:?} is not HOST:ADDRESS")));
+        }
+        hosts.push((name.to_string(), address.to_string()));
+    }
+    let mut outputs = args.output.iter().map(|o| Output::parse(o)).collect::<Result<Vec<_>, _>>()?;
+    if args.push {
+        outputs.push(Output::parse("type=registry")?);
+    }
+    if args.load || (outputs.is_empty() && !names.is_empty()) {
+        outputs.push(Output::store());
+    }
+    let pushes = outputs.iter().any(|o| matches!(o.kind, OutputKind::Image { push: true }) && o.names.is_empty());
+    if pushes && names.is_empty() {
+        return Err(usage("there is no name to push to").hint("name the image with -t HOST/NAME:TAG"));
+    }
+    let plan = plan::Request {
+        build_platform: session.host.clone(),
+        target: args.target.clone().filter(|t| !t.is_empty()),
+        build_args: pairs(&args.build_args, "build-arg")?,
+        labels: pairs(&args.label, "label")?,
+        network,
+        extra_hosts: hosts,
+        shm_size: bytes("shm-size", &args.shm_size)?,
+        ulimits: args.ulimit.iter().map(|u| ulimit(u)).collect::<Result<_, _>>()?,
+        cgroup_parent: args.cgroup_parent.clone(),
+        memory: bytes("memory", &args.memory)?,
+        cpu_millis: args.cpus.filter(|c| *c > 0.0).map(|c| (c * 1000.0) as u64),
+        pids: args.pids_limit,
+        no_cache: match (args.no_cache, args.no_cache_filter.as_slice()) {
+            (true, _) => NoCache::All,
+            (false, []) => NoCache::UseCache,
+            (false, stages) => NoCache::Stages(stages.iter().cloned().collect()),
+        },
+        allow,
+        ..plan::Request::default()
+    };
+    Ok(BuildRequest {
+        context,
+        recipe,
+        contexts: pairs(&args.build_context, "build-context")?,
+        plan,
+        platforms,
+        secrets: secrets(&args.secret)?,
+        names,
+        outputs,
+        pull: match args.pull.as_deref() {
+            None | Some("false" | "missing") => PullPolicy::IfMissing,
+            Some("true" | "always") => PullPolicy::Always,
+            Some("never") => PullPolicy::Never,
+            Some(other) => return Err(usage(format!("--pull={other} is not known")).hint("true, false or never")),
+        },
+        cache: if args.no_cache { CacheMode::Ignore } else { CacheMode::Use },
+        isolation: worker::Isolation {
+            dns: args.dns.clone(),
+            step_timeout: args.step_timeout.map(Duration::from_secs),
+            logs: Some(worker::LogDir(session.store.root().join("logs").join(log_name()))),
+            ..worker::Isolation::default()
+        },
+        parallel: args.jobs.unwrap_or_else(machine::processors).max(1),
+        remote: Arc::new(worker::NoRemoteSources),
+        runtime: Arc::new(|| {
+            sandbox::Runtime::new().map_err(|e| solver::ErrorKind::Other { message: e.to_string(), hint: e.hint() })
+        }),
+    })
+}
+
+/// A folder of its own for the logs of this build; names sort by time.
+fn log_name() -> String {
+    format!("{}-{}", crate::table::now(), std::process::id())
+}
+
+fn context(args: &BuildArgs) -> Result<(ContextSpec, Recipe), Error> {
+    let Some(context) = &args.context else {
+        return Err(usage("the build context is missing").hint("name the folder of the project: `ctrbuild .`"));
+    };
+    let file = args.file.as_deref();
+    if context == "-" {
+        let text = stdin_text()?;
+        return Ok((ContextSpec::Empty, Recipe { name: "Dockerfile".into(), text, path: None }));
+    }
+    let spec = ContextSpec::Folder(PathBuf::from(context));
+    if file.is_some_and(|f| f.as_os_str() == "-") {
+        let text = stdin_text()?;
+        return Ok((spec, Recipe { name: "Dockerfile".into(), text, path: None }));
+    }
+    let recipe = Recipe::find(&spec, file)?;
+    Ok((spec, recipe))
+}
+
+fn stdin_text() -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .take(16 << 20)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::world(format!("can't read standard input: {e}")))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,86 @@
+//! The commands, one file each.
+
+mod build;
+mod debug;
+mod df;
+mod history;
+mod images;
+mod import;
+mod inspect;
+mod lint;
+mod load;
+mod os_image;
+mod plan;
+mod prune;
+mod pull;
+mod push;
+mod rmi;
+mod save;
+mod store;
+mod tag;
+
+use crate::args::{Command, Global};
+use ctrbuild::Error;
+use std::process::ExitCode;
+
+/// Run a command to its exit code.
+pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Build(args) => build::run(global, &args),
+        Command::Plan(args) => plan::run(global, &args),
+        Command::Lint(args) => lint::run(&args),
+        Command::Images(args) => images::run(global, &args),
+        Command::Tag { source, target } => tag::run(global, &source, &target),
+        Command::Rmi(args) => rmi::run(global, &args),
+        Command::History(args) => history::run(global, &args),
+        Command::Inspect { name } => inspect::run(global, &name),
+        Command::Pull(args) => pull::run(global, &args),
+        Command::Push(args) => push::run(global, &args),
+        Command::Load(args) => load::run(global, &args),
+        Command::Save(args) => save::run(global, &args),
+        Command::Import(args) => import::run(global, &args),
+        Command::OsImage(command) => os_image::run(global, &command),
+        Command::Df => df::run(global),
+        Command::Prune(args) => prune::run(global, &args),
+        Command::Store(command) => store::run(global, &command),
+        Command::Debug(command) => debug::run(global, &command),
+    }
+}
+
+/// Run async work to its end, or to the first SIGINT or SIGTERM: then the work is dropped (which kills
+/// its steps) and the exit code is 130 or 143. A second signal ends the process at once.
+pub fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<Result<T, ExitCode>, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(crate::machine::processors().clamp(1, 8))
+        .enable_all()
+        .build()
+        .map_err(|e| Error::world(format!("can't start the async runtime: {e}")))?;
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).map_err(|e| Error::world(format!("can't listen for signals: {e}")));
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut terminate = listen(SignalKind::terminate())?;
+        let code = tokio::select! {
+            done = work => return done.map(Ok),
+            _ = interrupt.recv() => 130,
+            _ = terminate.recv() => 143,
+        };
+        eprintln!("cancelled");
+        // Steps are being killed while the runtime shuts down; somebody in a hurry asks twice.
+        std::thread::spawn(move || {
+            let second = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            if let Ok(second) = second {
+                second.block_on(async move {
+                    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+                    std::process::exit(code);
+                });
+            }
+        });
+        Ok(Err(ExitCode::from(code as u8)))
+    })
+}
+
+/// As [`wait`] for commands that have nothing to say after a signal.
+pub fn wait_or_exit(work: impl Future<Output = Result<ExitCode, Error>>) -> Result<ExitCode, Error> {
+    Ok(wait(work)?.unwrap_or_else(|code| code))
+}

@@ -1,0 +1,192 @@
+//! Blobs between the store and the rest: sinks for pulls and loads, sources for pushes and archives.
+
+use digest::{DiffId, Sha256};
+use oci::{BlobSink, BlobSource, BlobWriter, Descriptor};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use store::{LocalStore, Partial, PartialBlob};
+use worker::{BlobOrigin, FetchError};
+
+/// Takes blobs into the store; broken downloads go on where they broke.
+pub struct StoreSink(pub LocalStore);
+
+impl BlobSink for StoreSink {
+    fn has(&self, blob: &Descriptor) -> io::Result<bool> {
+        Ok(self.0.blob_size(&blob.digest).map_err(other)? == Some(blob.size))
+    }
+    fn begin(&self, blob: &Descriptor) -> io::Result<Box<dyn BlobWriter>> {
+        Ok(match self.0.partial(&blob.digest, blob.size).map_err(other)? {
+            Partial::Present => Box::new(Present),
+            Partial::Resume(partial) => Box::new(Writer { partial }),
+        })
+    }
+}
+
+fn other(e: store::Error) -> io::Error {
+    io::Error::other(e)
+}
+
+struct Writer {
+    partial: PartialBlob,
+}
+
+impl BlobWriter for Writer {
+    fn resume(&mut self) -> io::Result<(u64, Sha256)> {
+        Ok((self.partial.len(), self.partial.hasher()))
+    }
+    fn restart(&mut self) -> io::Result<()> {
+        self.partial.restart().map_err(other)
+    }
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.partial.write_all(bytes)
+    }
+    fn commit(self: Box<Self>) -> io::Result<()> {
+        self.partial.commit().map(|_| ()).map_err(other)
+    }
+}
+
+/// Somebody else brought the blob meanwhile: what comes is dropped.
+struct Present;
+
+impl BlobWriter for Present {
+    fn restart(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn write(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn commit(self: Box<Self>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Gives out the blobs of one image. A layer that exists only unpacked is packed while it is read; the same
+/// snapshot always gives the same bytes.
+pub struct ImageBlobs {
+    pub store: LocalStore,
+    /// The image's layers, base first.
+    pub diff_ids: Vec<DiffId>,
+}
+
+impl ImageBlobs {
+    fn packed(&self, diff: &DiffId) -> io::Result<Option<Box<dyn Read + Send>>> {
+        let Some(at) = self.diff_ids.iter().position(|d| d == diff) else { return Ok(None) };
+        let (upper, lowers) = match layer_folders(&self.store, &self.diff_ids[..=at])? {
+            Some(found) => found,
+            None => return Ok(None),
+        };
+        let (reader, mut writer) = io::pipe()?;
+        let options = worker::pack_options();
+        // The store handle keeps the folders from being collected meanwhile.
+        let store = self.store.clone();
+        std::thread::spawn(move || {
+            let _held = store;
+            let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+            // A failure ends the stream early, and whoever reads it sees that size and digest are wrong.
+            let _ = layer::pack::write_layer(&upper, &lowers, &options, &mut writer);
+        });
+        Ok(Some(Box::new(reader)))
+    }
+}
+
+/// The folder of the last of `chain` and those below it, the topmost first. `None` if one is not unpacked.
+pub fn layer_folders(store: &LocalStore, chain: &[DiffId]) -> io::Result<Option<(PathBuf, Vec<PathBuf>)>> {
+    let mut folders = Vec::with_capacity(chain.len());
+    for diff in chain {
+        let Some(id) = store.layer(diff).map_err(other)?.and_then(|l| l.snapshot) else { return Ok(None) };
+        folders.push(store.snapshot_path(&id).map_err(other)?);
+    }
+    folders.reverse();
+    let upper = folders.remove(0);
+    Ok(Some((upper, folders)))
+}
+
+impl BlobSource for ImageBlobs {
+    fn open(&self, blob: &Descriptor) -> io::Result<Box<dyn Read + Send>> {
+        match self.store.blob_reader(&blob.digest) {
+            Ok(reader) => return Ok(Box::new(reader)),
+            Err(e) if e.is_missing() => {}
+            Err(e) => return Err(other(e)),
+        }
+        self.packed(&DiffId(blob.digest))?.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("blob {} is not in the store", blob.digest))
+        })
+    }
+}
+
+/// Fetches layers of base images from where they are.
+pub struct Origins {
+    pub registry: Arc<dyn Fn() -> Result<registry::Client, crate::Error> + Send + Sync>,
+}
+
+/// Progress of one blob as numbers.
+struct Counter {
+    report: Arc<dyn Fn(u64, u64) + Send + Sync>,
+    done: std::sync::atomic::AtomicU64,
+    total: u64,
+}
+
+impl registry::Progress for Counter {
+    fn event(&self, event: registry::Event<'_>) {
+        use std::sync::atomic::Ordering::Relaxed;
+        match event {
+            registry::Event::Started { offset, .. } => {
+                self.done.store(offset, Relaxed);
+                (self.report)(offset, self.total);
+            }
+            registry::Event::Bytes { count, .. } => {
+                let done = self.done.fetch_add(count, Relaxed) + count;
+                (self.report)(done, self.total);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl BlobOrigin for Origins {
+    fn fetch<'a>(
+        &'a self,
+        store: &'a LocalStore,
+        origin: &'a graph::ImageOrigin,
+        blob: &'a Descriptor,
+        progress: Arc<dyn Fn(u64, u64) + Send + Sync>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), FetchError>> + Send + 'a>> {
+        Box::pin(async move {
+            let failed = |e: crate::Error| FetchError { message: e.message, hint: e.hint };
+            if store.blob_size(&blob.digest).map_err(|e| failed(e.into()))? == Some(blob.size) {
+                return Ok(());
+            }
+            match origin {
+                graph::ImageOrigin::Registry { repository } => {
+                    let reference: oci::Reference = repository
+                        .parse()
+                        .map_err(|e: oci::ParseReferenceError| failed(crate::Error::world(e.to_string())))?;
+                    let client = (self.registry)().map_err(failed)?;
+                    let counter = Counter { report: progress, done: Default::default(), total: blob.size };
+                    let sink = Arc::new(StoreSink(store.clone()));
+                    client.fetch_blob(&reference, blob, sink, &counter).await.map_err(|e| failed(e.into()))?;
+                    Ok(())
+                }
+                graph::ImageOrigin::OciLayout { path } => {
+                    let (store, blob, path) = (store.clone(), blob.clone(), PathBuf::from(path));
+                    par::blocking(move || copy_from_layout(&store, &path, &blob)).await.map_err(failed)
+                }
+                graph::ImageOrigin::Store => Err(FetchError {
+                    message: format!("layer {} is missing in the store", blob.digest),
+                    hint: Some("pull the image again (--pull), or run `ctrbuild store verify --repair`".into()),
+                }),
+            }
+        })
+    }
+}
+
+fn copy_from_layout(store: &LocalStore, path: &Path, blob: &Descriptor) -> Result<(), crate::Error> {
+    let loaded = exporter::open(path, &store.root().join("tmp"), Default::default())?;
+    let reader = loaded
+        .open(blob)
+        .map_err(|e| crate::Error::world(format!("can't read {} of {}: {e}", blob.digest, path.display())))?;
+    store.ingest_from(Some((blob.digest, blob.size)), reader)?;
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! From layers to an image: history times, diff ids, descriptors, compression.
+
+use crate::blobs::layer_folders;
+use crate::{Error, lookup};
+use digest::DiffId;
+use oci::media::Format;
+use oci::{Descriptor, History, Image, ImageConfig, Raw, mutate};
+use plan::Plan;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use store::{LayerBlobV1, LayerRecordV1, LocalStore, SnapshotId};
+
+/// How layers are packed for the outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Whatever form there is; new layers stay uncompressed.
+    #[default]
+    AsIs,
+    Uncompressed,
+    Gzip { level: Option<u8> },
+    Zstd { level: Option<u8> },
+}
+
+/// Whether layers that exist in another compression are packed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recompress {
+    #[default]
+    No,
+    Yes,
+}
+
+/// Fill in what was not known while planning: diff ids and the times of the history.
+pub fn configure(
+    store: &LocalStore,
+    plan: &Plan,
+    layers: &[SnapshotId],
+    diff_ids: &[DiffId],
+) -> Result<ImageConfig, Error> {
+    let mut config = plan.config.clone();
+    config.rootfs.diff_ids = diff_ids.to_vec();
+    let mut created = Vec::with_capacity(layers.len());
+    for id in layers {
+        created.push(match plan.epoch {
+            Some(epoch) => oci::rfc3339(epoch, 0),
+            None => oci::rfc3339(store.snapshot(id)?.created as i64, 0),
+        });
+    }
+    fill_history(&mut config.history, &created, plan.epoch);
+    if plan.epoch.is_some() || config.created.is_none() {
+        config.created = match plan.epoch {
+            Some(epoch) => Some(oci::rfc3339(epoch, 0)),
+            None => config.history.iter().rev().find_map(|h| h.created.clone()),
+        };
+    }
+    Ok(config)
+}
+
+/// The rules of BuildKit's exporter: every layer has an entry, and every entry a time; those that made
+/// no layer get the time of the first new layer, or of the one before.
+fn fill_history(history: &mut Vec<History>, layer_created: &[String], epoch: Option<i64>) {
+    let mut seen = 0;
+    for entry in history.iter_mut().filter(|h| !h.empty_layer) {
+        match layer_created.get(seen) {
+            None => entry.empty_layer = true,
+            Some(time) => {
+                entry.created.get_or_insert_with(|| time.clone());
+                seen += 1;
+            }
+        }
+    }
+    for time in layer_created.iter().skip(seen) {
+        history.push(History {
+            created: Some(time.clone()),
+            comment: "buildkit.exporter.image.v0".into(),
+            ..History::default()
+        });
+    }
+    if let Some(epoch) = epoch {
+        for entry in history.iter_mut().filter(|h| h.created.is_none()) {
+            entry.created = Some(oci::rfc3339(epoch, 0));
+        }
+        return;
+    }
+    let mut time: Option<String> = None;
+    let mut gap = false;
+    for entry in history.iter() {
+        match &entry.created {
+            Some(created) => {
+                time = Some(created.clone());
+                if gap {
+                    break;
+                }
+            }
+            None => gap = true,
+        }
+    }
+    let mut gap = false;
+    for entry in history.iter_mut() {
+        match &entry.created {
+            Some(created) if gap => time = Some(created.clone()),
+            Some(_) => {}
+            None => {
+                gap = true;
+                entry.created = time.clone();
+            }
+        }
+    }
+}
+
+/// The image as the local store keeps it: layers in whatever form there is.
+pub fn local(store: &LocalStore, config: &ImageConfig, format: Format) -> Result<Image, Error> {
+    let layers = config
+        .rootfs
+        .diff_ids
+        .iter()
+        .map(|diff| {
+            let record = store
+                .layer(diff)?
+                .ok_or_else(|| Error::world(format!("internal error: layer {diff} is not in the store")))?;
+            Ok(match record.blobs.first() {
+                Some(blob) => descriptor(blob),
+                None => uncompressed(diff, record.size.unwrap_or(0)),
+            })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    assemble(store, config, &layers, format, BTreeMap::new())
+}
+
+/// Write config and manifest into the store.
+pub fn assemble(
+    store: &LocalStore,
+    config: &ImageConfig,
+    layers: &[Descriptor],
+    format: Format,
+    annotations: BTreeMap<String, String>,
+) -> Result<Image, Error> {
+    let image = mutate::image(config, layers, format, annotations).map_err(|e| Error::world(e.to_string()))?;
+    lookup::put_image(store, &image)?;
+    Ok(image)
+}
+
+fn descriptor(blob: &LayerBlobV1) -> Descriptor {
+    let mut d = Descriptor::new(blob.media_type.clone(), blob.digest, blob.size);
+    d.annotations = blob.annotations.clone();
+    d
+}
+
+fn uncompressed(diff: &DiffId, size: u64) -> Descriptor {
+    Descriptor::new(oci::media::OCI_LAYER, diff.0, size)
+}
+
+/// The same image with its layers in the asked form. Packed forms are kept in the store, so that the next
+/// export of the same layer costs nothing. Blocks for as long as it compresses.
+pub fn pack(
+    store: &LocalStore,
+    image: &Image,
+    compression: Compression,
+    recompress: Recompress,
+    format: Format,
+    annotations: BTreeMap<String, String>,
+) -> Result<Image, Error> {
+    let diffs = &image.config.value.rootfs.diff_ids;
+    let layers = image
+        .manifest
+        .value
+        .layers
+        .iter()
+        .enumerate()
+        .map(|(i, layer)| pack_layer(store, &diffs[..=i], layer, compression, recompress))
+        .collect::<Result<Vec<_>, _>>()?;
+    let config = Raw { ..image.config.clone() };
+    let packed = mutate::manifest(config, &layers, format, annotations).map_err(|e| Error::world(e.to_string()))?;
+    lookup::put_image(store, &packed)?;
+    Ok(packed)
+}
+
+fn pack_layer(
+    store: &LocalStore,
+    chain: &[DiffId],
+    layer: &Descriptor,
+    compression: Compression,
+    recompress: Recompress,
+) -> Result<Descriptor, Error> {
+    let Some(diff) = chain.last() else { return Ok(layer.clone()) };
+    let is_plain = layer.digest == diff.0;
+    let wanted = match compression {
+        Compression::AsIs => return Ok(layer.clone()),
+        Compression::Uncompressed if is_plain => return Ok(layer.clone()),
+        Compression::Uncompressed => oci::media::OCI_LAYER,
+        Compression::Gzip { .. } => oci::media::OCI_LAYER_GZIP,
+        Compression::Zstd { .. } => oci::media::OCI_LAYER_ZSTD,
+    };
+    if !is_plain && (recompress == Recompress::No || same_compression(&layer.media_type, wanted)) {
+        return Ok(layer.clone());
+    }
+    let record = store.layer(diff)?;
+    // Two ways of writing the same compression are the same.
+    if let Some(blob) = record
+        .iter()
+        .flat_map(|r| &r.blobs)
+        .find(|b| wanted != oci::media::OCI_LAYER && same_compression(&b.media_type, wanted))
+    {
+        return Ok(descriptor(blob));
+    }
+    let folders = layer_folders(store, chain).map_err(|e| Error::world(e.to_string()))?;
+    let Some((upper, lowers)) = folders else {
+        return Err(Error::world(format!("layer {diff} is not unpacked in the store"))
+            .hint("pull the image again, or run `ctrbuild store verify --repair`"));
+    };
+    if wanted == oci::media::OCI_LAYER {
+        let size = record.and_then(|r| r.size).unwrap_or(layer.size);
+        return Ok(uncompressed(diff, size));
+    }
+    let compression = match compression {
+        Compression::Zstd { level } => layer::compress::Compression::Zstd { level: level.unwrap_or(3) },
+        Compression::Gzip { level } => layer::compress::Compression::Gzip { level: level.unwrap_or(4) },
+        _ => layer::compress::Compression::None,
+    };
+    let (digest, size) = compress(store, &upper, &lowers, diff, compression)?;
+    let blob = LayerBlobV1 { media_type: wanted.to_string(), digest, size, annotations: BTreeMap::new() };
+    let out = descriptor(&blob);
+    store.put_layer(LayerRecordV1 { diff_id: *diff, size: None, snapshot: None, blobs: vec![blob], created: 0 })?;
+    Ok(out)
+}
+
+fn same_compression(a: &str, b: &str) -> bool {
+    let kind = |t: &str| {
+        let t = t.to_ascii_lowercase();
+        if t.ends_with("gzip") {
+            1
+        } else if t.ends_with("zstd") {
+            2
+        } else {
+            0
+        }
+    };
+    kind(a) == kind(b)
+}
+
+fn compress(
+    store: &LocalStore,
+    upper: &Path,
+    lowers: &[PathBuf],
+    diff: &DiffId,
+    compression: layer::compress::Compression,
+) -> Result<(digest::Digest, u64), Error> {
+    let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+    let blob = store.ingest(None)?;
+    let mut out = layer::compress::Compressor::new(blob, compression);
+    let stats = layer::pack::write_layer(upper, &lowers, &worker::pack_options(), &mut out)?;
+    if stats.diff_id != *diff {
+        return Err(Error::world(format!("layer {diff} in the store was changed: it packs to {}", stats.diff_id))
+            .hint("run `ctrbuild store verify --repair`"));
+    }
+    let (mut blob, _) = out.finish().map_err(|e| Error::world(format!("can't compress a layer: {e}")))?;
+    blob.flush().map_err(|e| Error::world(format!("can't write a layer: {e}")))?;
+    Ok(blob.commit()?)
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(created: Option<&str>, empty: bool) -> History {
+        History { created: created.map(str::to_string), empty_layer: empty, ..History::default() }
+    }
+
+    fn times(history: &[History]) -> Vec<&str> {
+        history.iter().map(|h| h.created.as_deref().unwrap_or("-")).collect()
+    }
+
+    #[test]
+    fn metadata_entries_take_the_first_new_layers_time() {
+        let mut h = vec![entry(Some("base"), false), entry(None, true), entry(None, false), entry(None, true)];
+        fill_history(&mut h, &["base".into(), "new".into()], None);
+        assert_eq!(times(&h), ["base", "new", "new", "new"]);
+    }
+
+    #[test]
+    fn without_new_layers_the_last_time_counts() {
+        let mut h = vec![entry(Some("base"), false), entry(None, true)];
+        fill_history(&mut h, &["base".into()], None);
+        assert_eq!(times(&h), ["base", "base"]);
+    }
+
+    #[test]
+    fn missing_entries_are_added_and_surplus_ones_emptied() {
+        let mut h = vec![];
+        fill_history(&mut h, &["a".into(), "b".into()], None);
+        assert_eq!(times(&h), ["a", "b"]);
+        let mut h = vec![entry(None, false), entry(None, false)];
+        fill_history(&mut h, &["a".into()], None);
+        assert_eq!(h.iter().map(|h| h.empty_layer).collect::<Vec<_>>(), [false, true]);
+    }
+}

@@ -1,0 +1,568 @@
+//! Images in the store: names, listing, history, push, load, save, import.
+
+use crate::blobs::{ImageBlobs, StoreSink};
+use crate::compose::{self, Compression, Recompress};
+use crate::{Error, ErrorKind, Session, lookup};
+use digest::{Digest, DiffId};
+use oci::media::Format;
+use oci::{Content, Document, Image, ImageConfig, Platform, Reference};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use store::{Expected, LayerRecordV1, LocalStore, RefTarget, RefV1, SnapshotMeta};
+
+/// Kind of references that name pulled or installed images.
+pub const KIND_BASE: &str = "base";
+/// Kind of references that name images built or imported here.
+pub const KIND_DERIVED: &str = "image";
+/// Untagged images are kept under this name and their digest, so that they can be found and collected.
+const UNTAGGED: &str = "<none>@";
+
+/// Parse a name as people write it.
+pub fn parse_name(name: &str) -> Result<Reference, Error> {
+    name.parse::<Reference>()
+        .map(Reference::with_default_tag)
+        .map_err(|e| Error::new(ErrorKind::Recipe, format!("invalid reference format: {name:?}: {e}")).hint(e.hint()))
+}
+
+/// One line of `images`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// `None` for untagged images.
+    pub reference: Option<Reference>,
+    /// Digest of the configuration; of the index where there are several platforms.
+    pub id: Digest,
+    /// Digest of the manifest or index.
+    pub digest: Digest,
+    pub kind: String,
+    pub platforms: Vec<Platform>,
+    /// RFC 3339.
+    pub created: Option<String>,
+    /// Bytes of all layers, uncompressed where that is known.
+    pub size: u64,
+}
+
+/// All images, by name.
+pub fn list(store: &LocalStore) -> Result<Vec<Listed>, Error> {
+    let mut out = Vec::new();
+    for found in store.list_refs()? {
+        if let Some(listed) = describe(store, &found)? {
+            out.push(listed);
+        }
+    }
+    Ok(out)
+}
+
+fn describe(store: &LocalStore, found: &RefV1) -> Result<Option<Listed>, Error> {
+    let Some(document) = lookup::document(store, &found.target.digest)? else { return Ok(None) };
+    let images = images_of(store, &document)?;
+    let id = match images.as_slice() {
+        [only] => only.id(),
+        _ => found.target.digest,
+    };
+    let size = images.iter().map(|i| image_size(store, i)).sum();
+    Ok(Some(Listed {
+        reference: (!found.name.starts_with(UNTAGGED)).then(|| found.name.parse().ok()).flatten(),
+        id,
+        digest: found.target.digest,
+        kind: found.kind.clone(),
+        platforms: images.iter().map(Image::platform).collect(),
+        created: images.first().and_then(|i| i.config.value.created.clone()),
+        size,
+    }))
+}
+
+/// All images behind a document that the store has.
+pub fn images_of(store: &LocalStore, document: &Document) -> Result<Vec<Image>, Error> {
+    match document {
+        Document::Manifest(manifest) => {
+            let Some(config) = lookup::config(store, manifest)? else { return Ok(Vec::new()) };
+            Image::new((**manifest).clone(), config).map(|i| vec![i]).map_err(|e| Error::world(e.to_string()))
+        }
+        Document::Index(index) => {
+            let mut out = Vec::new();
+            for entry in index.value.images() {
+                if let Some(inner) = lookup::document(store, &entry.digest)? {
+                    out.extend(images_of(store, &inner)?);
+                }
+            }
+            Ok(out)
+        }
+    }
+}
+
+/// Bytes of an image's layers.
+pub fn image_size(store: &LocalStore, image: &Image) -> u64 {
+    let layers = image.manifest.value.layers.iter().zip(&image.config.value.rootfs.diff_ids);
+    layers.map(|(blob, diff)| store.layer(diff).ok().flatten().and_then(|r| r.size).unwrap_or(blob.size)).sum()
+}
+
+/// What a name, an id or the start of one means.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The references that lead to it; the one that was named comes first.
+    pub refs: Vec<RefV1>,
+    pub document: Document,
+}
+
+/// Find an image by name, digest, or at least four digits of an id.
+pub fn find(store: &LocalStore, name: &str) -> Result<Found, Error> {
+    if let Ok(reference) = name.parse::<Reference>().map(Reference::with_default_tag)
+        && let Some(found) = store.get_ref(&reference.to_string())?
+        && let Some(document) = lookup::document(store, &found.target.digest)?
+    {
+        return Ok(Found { refs: vec![found], document });
+    }
+    let digits = name.strip_prefix("sha256:").or_else(|| name.split_once("@sha256:").map(|(_, d)| d)).unwrap_or(name);
+    let mut matches: BTreeMap<Digest, Found> = BTreeMap::new();
+    if digits.len() >= 4 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        for found in store.list_refs()? {
+            let Some(document) = lookup::document(store, &found.target.digest)? else { continue };
+            let mut ids = vec![found.target.digest];
+            ids.extend(images_of(store, &document)?.iter().map(Image::id));
+            if ids.iter().any(|id| id.hex().starts_with(&digits.to_ascii_lowercase())) {
+                let entry = matches.entry(found.target.digest).or_insert(Found { refs: Vec::new(), document });
+                entry.refs.push(found);
+            }
+        }
+    }
+    let mut matches = matches.into_values();
+    match (matches.next(), matches.next()) {
+        (Some(only), None) => Ok(only),
+        (Some(_), Some(_)) => Err(Error::new(ErrorKind::NotFound, format!("{name} is the start of several image ids"))
+            .hint("give more digits")),
+        (None, _) => Err(not_found(store, name)),
+    }
+}
+
+fn not_found(store: &LocalStore, name: &str) -> Error {
+    let Ok(reference) = parse_name(name) else {
+        return Error::new(ErrorKind::NotFound, format!("no such image: {name}"));
+    };
+    let error =
+        Error::new(ErrorKind::NotFound, format!("Unable to find image '{}' locally", reference.familiar()));
+    let tags: Vec<String> = store
+        .list_refs()
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|r| r.name.parse::<Reference>().ok())
+        .filter(|r| r.repository() == reference.repository())
+        .map(|r| r.familiar())
+        .collect();
+    match tags.as_slice() {
+        [] => error.hint(format!("pull it: ctrbuild pull {}", reference.familiar())),
+        [tag, ..] => error.hint(format!(
+            "there is {}; name it so: ctrbuild tag {tag} {}",
+            tags.join(", "),
+            reference.familiar()
+        )),
+    }
+}
+
+fn target(document: &Document) -> RefTarget {
+    RefTarget {
+        media_type: document.media_type().to_string(),
+        digest: document.digest(),
+        size: document.bytes().len() as u64,
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// Give an image another name.
+pub fn tag(store: &LocalStore, source: &str, name: &str) -> Result<Reference, Error> {
+    let found = find(store, source)?;
+    let name = parse_name(name)?;
+    if name.digest().is_some() {
+        return Err(Error::new(ErrorKind::Recipe, "refusing to create a tag with a digest reference"));
+    }
+    let kind = found.refs.first().map_or(KIND_DERIVED, |r| r.kind.as_str());
+    store.set_ref(&name.to_string(), target(&found.document), kind, &Expected::Any)?;
+    Ok(name)
+}
+
+/// Keep an image that has no name under its digest.
+pub fn keep_untagged(session: &Session, content: &Content) -> Result<(), Error> {
+    let digest = content.top.digest();
+    if session.store.list_refs()?.iter().any(|r| r.target.digest == digest) {
+        // Already kept; a sealed store is still due.
+        session.store.seal_batch()?;
+        return Ok(());
+    }
+    session.store.set_ref(&format!("{UNTAGGED}{digest}"), target(&content.top), KIND_DERIVED, &Expected::Any)?;
+    Ok(())
+}
+
+/// What removing an image did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemovedName {
+    Untagged(String),
+    Deleted(Digest),
+}
+
+/// Remove a name; or an image by id with all its names, if `force` or it has only one.
+pub fn remove(store: &LocalStore, name: &str, force: bool) -> Result<Vec<RemovedName>, Error> {
+    let found = find(store, name)?;
+    let by_name = found.refs.len() == 1
+        && name.parse::<Reference>().is_ok_and(|r| r.with_default_tag().to_string() == found.refs[0].name);
+    if !by_name && found.refs.len() > 1 && !force {
+        let short = found.document.digest().short();
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            format!("conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"),
+        )
+        .hint("remove it by each of its names, or use --force"));
+    }
+    let mut out = Vec::new();
+    for r in &found.refs {
+        store.delete_ref(&r.name, &Expected::Digest(r.target.digest))?;
+        if !r.name.starts_with(UNTAGGED) {
+            let shown = r.name.parse::<Reference>().map_or_else(|_| r.name.clone(), |n| n.familiar());
+            out.push(RemovedName::Untagged(shown));
+        }
+    }
+    let digest = found.document.digest();
+    if !store.list_refs()?.iter().any(|r| r.target.digest == digest) {
+        out.push(RemovedName::Deleted(digest));
+    }
+    Ok(out)
+}
+
+/// The image for a platform behind a name.
+pub fn image(session: &Session, name: &str, platform: Option<&Platform>) -> Result<Image, Error> {
+    let found = find(&session.store, name)?;
+    let images = images_of(&session.store, &found.document)?;
+    let platform = platform.unwrap_or(&session.host);
+    let matcher = platform.matcher();
+    match images.as_slice() {
+        [only] => Ok(only.clone()),
+        _ => images.into_iter().find(|i| matcher.matches(&i.platform())).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("{name} has no image for {platform}"))
+        }),
+    }
+}
+
+/// One line of `history`, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryLine {
+    pub created: Option<String>,
+    pub created_by: String,
+    pub size: u64,
+    pub comment: String,
+}
+
+/// The history of an image, newest first.
+pub fn history(session: &Session, name: &str) -> Result<(Digest, Vec<HistoryLine>), Error> {
+    let image = image(session, name, None)?;
+    let config = &image.config.value;
+    let mut layers = image.manifest.value.layers.iter().zip(&config.rootfs.diff_ids);
+    let mut out = Vec::with_capacity(config.history.len());
+    for entry in &config.history {
+        let size = if entry.empty_layer {
+            0
+        } else {
+            layers.next().map_or(0, |(blob, diff)| {
+                session.store.layer(diff).ok().flatten().and_then(|r| r.size).unwrap_or(blob.size)
+            })
+        };
+        out.push(HistoryLine {
+            created: entry.created.clone(),
+            created_by: entry.created_by.clone(),
+            size,
+            comment: entry.comment.clone(),
+        });
+    }
+    out.reverse();
+    Ok((image.id(), out))
+}
+
+/// Pull a reference for a platform, layers and all.
+pub async fn pull(
+    session: &Session,
+    reference: &Reference,
+    platform: &Platform,
+    progress: Arc<dyn registry::Progress>,
+) -> Result<Image, Error> {
+    let client = (session.registry)()?;
+    let sink = Arc::new(StoreSink(session.store.clone()));
+    let resolved = client.pull(reference, platform, sink, progress).await?;
+    let store = session.store.clone();
+    let name = reference.to_string();
+    par::blocking(move || -> Result<Image, Error> {
+        let top = resolved.top();
+        let target =
+            RefTarget { media_type: top.media_type, digest: top.digest, size: top.size, annotations: BTreeMap::new() };
+        store.set_ref(&name, target, KIND_BASE, &Expected::Any)?;
+        Ok(resolved.image)
+    })
+    .await
+}
+
+/// Push an image that the store has under a name. Layers are packed first where they are not.
+pub async fn push(
+    session: &Session,
+    source: &str,
+    to: &Reference,
+    compression: Compression,
+    progress: Arc<dyn registry::Progress>,
+) -> Result<Content, Error> {
+    let content = packed(session, source, compression).await?;
+    push_content(session, to, &content, progress).await?;
+    Ok(content)
+}
+
+/// The content behind a name with every layer as a blob.
+async fn packed(session: &Session, name: &str, compression: Compression) -> Result<Content, Error> {
+    let (store, name) = (session.store.clone(), name.to_string());
+    par::blocking(move || {
+        let found = find(&store, &name)?;
+        let images = images_of(&store, &found.document)?;
+        let complete = |i: &Image| {
+            i.manifest.value.layers.iter().all(|l| matches!(store.blob_size(&l.digest), Ok(Some(_))))
+        };
+        if images.iter().all(complete) {
+            return content_of(&store, &found.document);
+        }
+        let packed = images
+            .iter()
+            .map(|i| compose::pack(&store, i, compression, Recompress::No, Format::Oci, i.manifest.value.annotations.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
+        crate::export::content(&store, &packed, &crate::Output::store())
+    })
+    .await
+}
+
+/// A document with all that it reaches and the store has.
+pub fn content_of(store: &LocalStore, document: &Document) -> Result<Content, Error> {
+    match document {
+        Document::Manifest(_) => {
+            let images = images_of(store, document)?;
+            images.first().map(Content::image).ok_or_else(|| Error::world("the image's configuration is missing in the store"))
+        }
+        Document::Index(index) => {
+            let mut manifests = Vec::new();
+            for entry in &index.value.manifests {
+                if let Some(Document::Manifest(m)) = lookup::document(store, &entry.digest)? {
+                    manifests.push(*m);
+                }
+            }
+            Ok(Content::index((**index).clone(), manifests))
+        }
+    }
+}
+
+/// Send content to a registry.
+pub async fn push_content(
+    session: &Session,
+    to: &Reference,
+    content: &Content,
+    progress: Arc<dyn registry::Progress>,
+) -> Result<(), Error> {
+    let client = (session.registry)()?;
+    let source = Arc::new(ImageBlobs { store: session.store.clone(), diff_ids: Vec::new() });
+    let mut mounts = registry::MountHints::new();
+    for found in session.store.list_refs()? {
+        let Ok(other) = found.name.parse::<Reference>() else { continue };
+        if other.domain() != to.domain() || other.path() == to.path() || found.kind != KIND_BASE {
+            continue;
+        }
+        if let Some(document) = lookup::document(&session.store, &found.target.digest)? {
+            for image in images_of(&session.store, &document)? {
+                for layer in &image.manifest.value.layers {
+                    mounts.entry(layer.digest).or_default().insert(other.path().to_string());
+                }
+            }
+        }
+    }
+    client.push(to, content, source, &mounts, progress).await?;
+    Ok(())
+}
+
+/// What an archive brought in.
+#[derive(Debug, Clone)]
+pub struct LoadedName {
+    pub references: Vec<Reference>,
+    pub digest: Digest,
+}
+
+/// Load an archive or layout. A tag that means another image already is moved only with `force`.
+pub fn load(session: &Session, source: LoadSource<'_>, force: bool) -> Result<Vec<LoadedName>, Error> {
+    let scratch = session.store.root().join("tmp");
+    let loaded = match source {
+        LoadSource::Path(path) => exporter::open(path, &scratch, Default::default())?,
+        LoadSource::Stream(reader) => exporter::open_reader(reader, &scratch, Default::default())?,
+    };
+    for image in loaded.images() {
+        for reference in &image.references {
+            if let Some(old) = session.store.get_ref(&reference.to_string())?
+                && old.target.digest != image.content.digest()
+                && !force
+            {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("{} is another image already ({})", reference.familiar(), old.target.digest.short()),
+                )
+                .hint("use --force to move the name to the loaded image"));
+            }
+        }
+    }
+    let sink = StoreSink(session.store.clone());
+    loaded.ingest(loaded.images(), &sink)?;
+    let mut out = Vec::new();
+    for image in loaded.images() {
+        for inner in images_of(&session.store, &image.content.top)? {
+            remember_layers(&session.store, &inner)?;
+        }
+        for reference in &image.references {
+            session.store.set_ref(&reference.to_string(), target(&image.content.top), KIND_DERIVED, &Expected::Any)?;
+        }
+        if image.references.is_empty() {
+            keep_untagged(session, &image.content)?;
+        }
+        out.push(LoadedName { references: image.references.clone(), digest: image.content.digest() });
+    }
+    Ok(out)
+}
+
+/// Where an archive is.
+pub enum LoadSource<'a> {
+    Path(&'a Path),
+    Stream(Box<dyn Read + Send>),
+}
+
+/// Note which blobs are which layers, so that they are not fetched again.
+fn remember_layers(store: &LocalStore, image: &Image) -> Result<(), Error> {
+    for (blob, diff) in image.manifest.value.layers.iter().zip(&image.config.value.rootfs.diff_ids) {
+        let stored = store::LayerBlobV1 {
+            media_type: blob.media_type.clone(),
+            digest: blob.digest,
+            size: blob.size,
+            annotations: blob.annotations.clone(),
+        };
+        store.put_layer(LayerRecordV1 { diff_id: *diff, size: None, snapshot: None, blobs: vec![stored], created: 0 })?;
+    }
+    Ok(())
+}
+
+/// Save images to an archive: an OCI layout that docker and podman load too.
+pub fn save(session: &Session, names: &[String], dest: &crate::export::Destination, docker: bool) -> Result<(), Error> {
+    let mut named: BTreeMap<Digest, exporter::Named> = BTreeMap::new();
+    let mut diff_ids: Vec<DiffId> = Vec::new();
+    for name in names {
+        let found = find(&session.store, name)?;
+        for image in images_of(&session.store, &found.document)? {
+            let missing = image.manifest.value.layers.iter().zip(&image.config.value.rootfs.diff_ids).any(|(l, d)| {
+                !matches!(session.store.blob_size(&l.digest), Ok(Some(_)))
+                    && !matches!(session.store.layer(d), Ok(Some(r)) if r.snapshot.is_some())
+            });
+            if missing {
+                return Err(Error::new(ErrorKind::NotFound, format!("{name} is not complete in the store"))
+                    .hint(format!("fetch its layers first: ctrbuild pull {name}")));
+            }
+            diff_ids = image.config.value.rootfs.diff_ids.clone();
+        }
+        let content = content_of(&session.store, &found.document)?;
+        let entry = named.entry(content.digest()).or_insert_with(|| exporter::Named { references: Vec::new(), content });
+        entry.references.extend(found.refs.iter().filter_map(|r| r.name.parse::<Reference>().ok()));
+    }
+    let named: Vec<exporter::Named> = named.into_values().collect();
+    let source = SavedBlobs { store: session.store.clone(), chains: chains(session, &named)?, last: diff_ids };
+    crate::export::write_file(dest, |out| {
+        match docker {
+            true => exporter::write_docker_archive(out, &named, &source).map(|_| ())?,
+            false => exporter::write_oci_archive(out, &named, &source).map(|_| ())?,
+        }
+        Ok(())
+    })
+}
+
+/// The chain of layers that each unpacked layer stands in.
+fn chains(session: &Session, named: &[exporter::Named]) -> Result<BTreeMap<Digest, Vec<DiffId>>, Error> {
+    let mut out = BTreeMap::new();
+    for image in named {
+        for manifest in image.content.manifests() {
+            let Some(config) = lookup::config(&session.store, manifest)? else { continue };
+            let diffs = &config.value.rootfs.diff_ids;
+            for (i, diff) in diffs.iter().enumerate() {
+                out.entry(diff.0).or_insert_with(|| diffs[..=i].to_vec());
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Blobs of several images at once.
+struct SavedBlobs {
+    store: LocalStore,
+    chains: BTreeMap<Digest, Vec<DiffId>>,
+    last: Vec<DiffId>,
+}
+
+impl oci::BlobSource for SavedBlobs {
+    fn open(&self, blob: &oci::Descriptor) -> std::io::Result<Box<dyn Read + Send>> {
+        let diff_ids = self.chains.get(&blob.digest).unwrap_or(&self.last).clone();
+        ImageBlobs { store: self.store.clone(), diff_ids }.open(blob)
+    }
+}
+
+/// Make an image of one layer from a tar of a root file system, packed or not. `created` is in seconds
+/// since 1970.
+pub fn import(
+    session: &Session,
+    tar: impl Read + Send,
+    name: &Reference,
+    platform: &Platform,
+    created_by: &str,
+    created: i64,
+) -> Result<Image, Error> {
+    let (plain, _) = layer::decompress::decompress(tar, Default::default())
+        .map_err(|e| Error::world(format!("can't read the archive: {e}")))?;
+    let mut config = ImageConfig::scratch(platform);
+    config.created = Some(oci::rfc3339(created, 0));
+    config.history.push(oci::History {
+        created: config.created.clone(),
+        created_by: created_by.to_string(),
+        comment: "Imported from a tar".into(),
+        ..oci::History::default()
+    });
+    from_folder(session, name, KIND_DERIVED, config, |folder| {
+        // The layer is packed anew afterwards: imported tars have odd entries, and ours must round-trip.
+        let report = layer::unpack::apply(plain, folder, &worker::unpack_options())?;
+        match report.entries {
+            0 => Err(Error::new(ErrorKind::Recipe, "the archive is empty").hint("give a tar of a root file system")),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Make an image of one layer from a snapshot folder that `fill` fills with a root file system.
+pub fn from_folder(
+    session: &Session,
+    name: &Reference,
+    kind: &str,
+    mut config: ImageConfig,
+    fill: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<Image, Error> {
+    let store = &session.store;
+    let active = store.prepare()?;
+    fill(&active.upper())?;
+    let stats = layer::pack::diff_id(&active.upper(), &[], &worker::pack_options())?;
+    let meta = SnapshotMeta { diff_id: Some(stats.diff_id), tar_size: Some(stats.size), ..SnapshotMeta::default() };
+    let id = store.commit(active, meta)?;
+    store.put_layer(LayerRecordV1 {
+        diff_id: stats.diff_id,
+        size: Some(stats.size),
+        snapshot: Some(id),
+        blobs: Vec::new(),
+        created: 0,
+    })?;
+    config.rootfs.diff_ids = vec![stats.diff_id];
+    let image = compose::local(store, &config, Format::Oci)?;
+    store.set_ref(
+        &name.to_string(),
+        target(&Document::Manifest(Box::new(image.manifest.clone()))),
+        kind,
+        &Expected::Any,
+    )?;
+    Ok(image)
+}
