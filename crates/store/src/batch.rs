@@ -77,9 +77,15 @@ impl LocalStore {
             batches.dirty.store(false, Ordering::SeqCst);
             std::mem::replace(&mut *current, fresh)
         };
-        rustix::fs::syncfs(&self.inner.root_dir).at("sync", self.root())?;
+        self.sync_all()?;
         let tmp = self.tmp_path()?;
         disk::write_atomic(&tmp, &self.marker(&sealed), b"", Durability::Synced)
+    }
+
+    /// Write out all of the store's file system. The descriptor was open since before the first write,
+    /// so every write error since then comes back.
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.inner.root_dir).at("sync", self.root())
     }
 
     fn marker(&self, batch: &str) -> std::path::PathBuf {

@@ -95,14 +95,20 @@ impl BlobWriter {
     /// # Errors
     /// [`Error::Mismatch`] where digest or size are not the expected ones.
     pub fn commit(mut self) -> Result<(Digest, u64)> {
+        let (file, digest, size) = self.finish()?;
+        self.store.sync_and_name_blob(&file, &self.tmp, digest, size)?;
+        Ok((digest, size))
+    }
+
+    /// Write out the buffer and verify.
+    fn finish(&mut self) -> Result<(File, Digest, u64)> {
         let Some(out) = self.out.take() else {
             return Err(Error::io("write", &self.tmp, io::ErrorKind::BrokenPipe.into()));
         };
         let hashed = out.into_inner().map_err(|e| write_error(&self.tmp, e.into_error()))?;
         let (actual, size) = (hashed.hasher.finish(), hashed.written);
         check(self.expected, actual, size)?;
-        self.store.name_blob(&hashed.file, &self.tmp, actual, size)?;
-        Ok((actual, size))
+        Ok((hashed.file, actual, size))
     }
 }
 
@@ -216,6 +222,28 @@ impl LocalStore {
         Ok(BlobWriter { store: self.clone(), tmp, out, expected })
     }
 
+    /// Commit several blobs with one `syncfs` instead of two syncs each. `Ok` means that all are present
+    /// and whole for good; that their names survive power loss takes [`LocalStore::seal_batch`], which
+    /// [`LocalStore::set_ref`] does. Where one is refused, none is committed. In the order given.
+    pub fn commit_all(&self, writers: Vec<BlobWriter>) -> Result<Vec<(Digest, u64)>> {
+        let mut done = Vec::with_capacity(writers.len());
+        for mut writer in writers {
+            let (file, digest, size) = writer.finish()?;
+            done.push((writer, file, digest, size));
+        }
+        if done.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.stamped(|_| {
+            self.sync_all()?;
+            for (writer, _, digest, size) in &done {
+                self.name_blob(&writer.tmp, *digest, *size)?;
+            }
+            Ok(())
+        })?;
+        Ok(done.into_iter().map(|(_, _, digest, size)| (digest, size)).collect())
+    }
+
     /// Store `bytes` at once; see [`BlobWriter::commit`].
     pub fn put_blob(&self, bytes: &[u8]) -> Result<(Digest, u64)> {
         let known = (Digest::of(bytes), bytes.len() as u64);
@@ -247,9 +275,25 @@ impl LocalStore {
     }
 
     /// Give the verified file `tmp` its final name, durably.
-    pub(crate) fn name_blob(&self, file: &File, tmp: &Path, digest: Digest, size: u64) -> Result<()> {
+    pub(crate) fn sync_and_name_blob(
+        &self,
+        file: &File,
+        tmp: &Path,
+        digest: Digest,
+        size: u64,
+    ) -> Result<()> {
         let to = self.blob_path(&digest);
         file.sync_all().at("sync", &to)?;
+        self.name_blob(tmp, digest, size)?;
+        match to.parent() {
+            Some(parent) => disk::sync_dir(parent),
+            None => Ok(()),
+        }
+    }
+
+    /// Give the verified and synced file `tmp` its final name.
+    fn name_blob(&self, tmp: &Path, digest: Digest, size: u64) -> Result<()> {
+        let to = self.blob_path(&digest);
         let guard = self.shared()?;
         self.hold_guarded(&[Held::Blob(digest)], &guard)?;
         let fresh = disk::with_parent(&to, || disk::rename_new(tmp, &to)).at("commit", &to)?;
@@ -261,10 +305,6 @@ impl LocalStore {
                 fs::rename(tmp, &to).at("commit", &to)?;
             }
         }
-        drop(guard);
-        match to.parent() {
-            Some(parent) => disk::sync_dir(parent),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }

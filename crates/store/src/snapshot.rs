@@ -107,7 +107,7 @@ impl Active {
     pub fn work(&self) -> PathBuf {
         self.dir.join("work")
     }
-    /// A folder for mount points and other things that vanish with the commit.
+    /// Where mount points and other things can be put that vanish with the commit. Not made yet.
     pub fn scratch(&self) -> PathBuf {
         self.dir.join("scratch")
     }
@@ -134,7 +134,7 @@ impl LocalStore {
         let dir = self.path("active").join(format!("{lease}.{id}"));
         disk::ensure_dir(&dir)?;
         let active = Active { id, dir, committed: false };
-        for folder in [active.upper(), active.work(), active.scratch()] {
+        for folder in [active.upper(), active.work()] {
             disk::ensure_dir(&folder)?;
         }
         use std::os::unix::fs::PermissionsExt;
@@ -147,8 +147,13 @@ impl LocalStore {
     /// survives power loss once the batch is sealed ([`LocalStore::seal_batch`]).
     pub fn commit(&self, mut active: Active, meta: SnapshotMeta) -> Result<SnapshotId> {
         let id = active.id.clone();
-        for folder in [active.work(), active.scratch()] {
-            disk::remove_tree(&folder)?;
+        // Overlay leaves one empty folder in its work folder; the long way is for all else.
+        let _ = fs::remove_dir(active.work().join("work"));
+        if fs::remove_dir(active.work()).is_err() {
+            disk::remove_tree(&active.work())?;
+        }
+        if active.scratch().exists() {
+            disk::remove_tree(&active.scratch())?;
         }
         self.stamped(|stamp| {
             let record = SnapshotV1 {

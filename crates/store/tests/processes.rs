@@ -258,6 +258,32 @@ fn kill_at_system_calls(what: &str) {
 }
 
 #[test]
+fn a_failing_disk_commits_nothing() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        eprintln!("SKIPPED: strace is not installed");
+        return;
+    }
+    for call in ["fsync", "renameat2", "rename", "syncfs"] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("s");
+        build(&root, 1);
+        let out = Command::new("strace")
+            .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={call}:error=EIO")])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "child_entry", "--nocapture"])
+            .env("STORE_TEST_CHILD", "build:2")
+            .env("STORE_TEST_ROOT", &root)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert!(!out.status.success() && text.contains("Device {"), "{call}: {text}");
+        assert!(open(&root).get_ref("image2").unwrap().is_none(), "{call}");
+        check(&root);
+    }
+}
+
+#[test]
 fn a_full_disk_is_a_clear_error_and_gives_its_space_back() {
     let dir = tempfile::tempdir().unwrap();
     // A mount namespace of its own, so that nothing stays mounted.

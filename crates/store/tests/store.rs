@@ -104,6 +104,26 @@ fn blobs_are_written_once_and_verified() {
 }
 
 #[test]
+fn several_blobs_are_committed_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("s"));
+    let writer = |bytes: &[u8], expected| {
+        let mut w = store.ingest(expected).unwrap();
+        w.write_all(bytes).unwrap();
+        w
+    };
+    let all = [&b"a"[..], b"b", b"a"].map(|bytes| writer(bytes, None));
+    let done = store.commit_all(all.into()).unwrap();
+    assert_eq!(done, [&b"a"[..], b"b", b"a"].map(|bytes| (Digest::of(bytes), 1)));
+    assert_eq!(store.read_blob(&done[1].0, 1).unwrap(), b"b");
+    let bad = vec![writer(b"c", None), writer(b"d", Some((Digest::of(b"e"), 1)))];
+    assert!(matches!(store.commit_all(bad), Err(Error::Mismatch(_))));
+    assert_eq!(store.blob_size(&Digest::of(b"c")).unwrap(), None);
+    assert_eq!(files_below(&dir.path().join("s/tmp")), 0);
+    assert_eq!(store.commit_all(vec![]).unwrap(), []);
+}
+
+#[test]
 fn partial_downloads_resume() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("s"));
