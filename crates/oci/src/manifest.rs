@@ -193,6 +193,18 @@ struct Probe {
 const FIELDS: [&str; 8] =
     ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"];
 
+/// As [`FIELDS`], for descriptors.
+const DESCRIPTOR_FIELDS: [&str; 8] =
+    ["mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"];
+
+fn check_case<'a>(descriptors: impl Iterator<Item = &'a Descriptor>) -> Result<(), DocumentError> {
+    let folded = |key: &&String| DESCRIPTOR_FIELDS.iter().any(|f| f.eq_ignore_ascii_case(key));
+    match descriptors.flat_map(|d| d.extra.keys()).find(folded) {
+        Some(key) => Err(DocumentError::FieldCase(key.chars().take(100).collect())),
+        None => Ok(()),
+    }
+}
+
 impl Document {
     /// Strict parse. `served` is the Content-Type of the answer or the media type of the descriptor
     /// that led here; types that name no manifest (`application/json`) say nothing.
@@ -220,10 +232,12 @@ impl Document {
             (true, true) => Err(DocumentError::Ambiguous),
             (true, false) if media::is_manifest(&media_type) => {
                 let value: Manifest = json::parse(bytes, json::MAX_MANIFEST_BYTES)?;
+                check_case(value.layers.iter().chain([&value.config]).chain(&value.subject))?;
                 Ok(Document::Manifest(Box::new(Raw::made(bytes.to_vec(), &media_type, value))))
             }
             (false, true) if media::is_index(&media_type) => {
                 let value: Index = json::parse(bytes, json::MAX_MANIFEST_BYTES)?;
+                check_case(value.manifests.iter().chain(&value.subject))?;
                 let raw = Raw::made(bytes.to_vec(), &media_type, value);
                 if raw.value.manifests.iter().any(|d| d.digest == raw.digest) {
                     return Err(DocumentError::SelfReference);

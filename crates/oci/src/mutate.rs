@@ -165,6 +165,8 @@ mod tests {
         assert!(matches!(parse(&both, None), Err(DocumentError::Ambiguous)));
         let cased = text.replacen('{', r#"{"Layers":[],"#, 1);
         assert!(matches!(parse(&cased, None), Err(DocumentError::FieldCase(_))));
+        let cased = text.replacen("\"size\"", "\"Size\": 1, \"size\"", 1);
+        assert!(matches!(parse(&cased, None), Err(DocumentError::FieldCase(_))));
         let twice = text.replacen('{', r#"{"schemaVersion":2,"#, 1);
         assert!(matches!(parse(&twice, None), Err(DocumentError::Json(_))));
         let old = r#"{"schemaVersion":1,"fsLayers":[]}"#;
@@ -199,5 +201,20 @@ mod tests {
         assert_eq!(err.to_string(), "no image for platform linux/s390x (there is: linux/arm64, linux/amd64)");
         let bare = index(vec![entry(b"x", None)], Format::Oci, BTreeMap::new());
         assert!(bare.value.select(&amd).is_ok());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_document_makes_the_parsers_panic(at in 0usize..2000, byte in 0u8..255, cut in 0usize..2000) {
+            let (c, layers) = config();
+            let img = image(&c, &layers, Format::Oci, BTreeMap::new()).unwrap();
+            for bytes in [&img.manifest.bytes, &img.config.bytes] {
+                let mut bytes = bytes.to_vec();
+                let end = bytes.len();
+                bytes[at % end] = byte;
+                bytes.truncate(end - cut % end);
+                let _ = (Document::parse(&bytes, None), ImageConfig::parse(&bytes, ""));
+            }
+        }
     }
 }

@@ -18,6 +18,12 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("the name of registry {host} cannot be resolved")]
+    UnknownHost {
+        host: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("no secure connection to registry {host}")]
     Tls {
         host: String,
@@ -104,6 +110,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Error::Unreachable { .. } => "check the name, the network and the proxy settings".into(),
+            Error::UnknownHost { .. } => "check the name for spelling, and the network".into(),
             Error::Tls { host, .. } => format!(
                 "if the registry has a certificate of its own, put the authority into \
                  /etc/docker/certs.d/{host}/ca.crt; a plain HTTP registry must be configured as insecure"

@@ -439,6 +439,11 @@ fn is_tls(e: &(dyn std::error::Error + 'static)) -> bool {
     e.is::<rustls::Error>() || carried.is_some_and(|c| is_tls(c)) || e.source().is_some_and(is_tls)
 }
 
+/// Whether the name of the host has no address. The HTTP library marks that by text only.
+fn is_resolution(e: &(dyn std::error::Error + 'static)) -> bool {
+    e.to_string().contains("dns error") || e.source().is_some_and(is_resolution)
+}
+
 /// Sort a failure of the HTTP library by its cause.
 pub(crate) fn from_reqwest(host: &str, e: reqwest::Error) -> Error {
     let host = host.to_string();
@@ -446,6 +451,9 @@ pub(crate) fn from_reqwest(host: &str, e: reqwest::Error) -> Error {
     let tls = is_tls(&e);
     if tls {
         return Error::Tls { host, source: e.into() };
+    }
+    if e.is_connect() && is_resolution(&e) {
+        return Error::UnknownHost { host, source: e.into() };
     }
     if e.is_connect() {
         return Error::Unreachable { host, source: e.into() };

@@ -37,7 +37,10 @@ pub(crate) fn client_for(config: &Config, host: &str) -> Result<reqwest::Client,
         .referer(false)
         .no_proxy()
         .tls_backend_preconfigured(tls);
-    let bypass = config.proxy.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+    // This machine itself is never reached through a proxy.
+    let direct =
+        format!("localhost,127.0.0.0/8,::1,{}", config.proxy.no_proxy.as_deref().unwrap_or_default());
+    let bypass = reqwest::NoProxy::from_string(&direct);
     let proxies = [(&config.proxy.http, ProxyFor::Http), (&config.proxy.https, ProxyFor::Https)];
     for (url, kind) in proxies {
         let Some(url) = url.as_deref().filter(|u| !u.is_empty()) else { continue };

@@ -14,8 +14,8 @@ pub fn config() -> Config {
     Config {
         timeouts: Timeouts {
             connect: Duration::from_secs(2),
-            idle: Duration::from_millis(400),
-            document: Duration::from_secs(2),
+            idle: Duration::from_secs(1),
+            document: Duration::from_secs(3),
             accept: Duration::from_secs(2),
         },
         retries: Retries {
