@@ -42,11 +42,11 @@ impl Error {
     /// What the user can do about it, where there is something.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Error::Io { source, .. } => match Errno::from_io_error(source) {
-                Some(Errno::NOSPC | Errno::DQUOT) => Some("free space with `ctrbuild prune`"),
-                Some(Errno::INVAL) => Some(
+            Error::Io { op, source, .. } => match Errno::from_io_error(source) {
+                Some(Errno::INVAL | Errno::PERM) if *op == "chown" => Some(
                     "in a rootless build, give the user more subordinate ids in /etc/subuid and /etc/subgid",
                 ),
+                Some(Errno::NOSPC | Errno::DQUOT) => Some("free space with `ctrbuild prune`"),
                 Some(Errno::PERM) => Some("the file system or the user namespace forbids this kind of file"),
                 Some(Errno::MFILE | Errno::NFILE) => Some("raise the limit of open files (`ulimit -n`)"),
                 _ => None,

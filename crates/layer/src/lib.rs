@@ -2,6 +2,7 @@
 //!
 //! - [`pack`]: an overlay upper folder becomes a deterministic tar (OCI image spec, layer.md);
 //! - [`unpack`]: a layer tar becomes such a folder, independent of the layers below it;
+//! - [`settle`]: what a layer leaves to those below it;
 //! - [`extract`]: an archive is extracted into an existing root file system;
 //! - [`compress`], [`decompress`]: gzip, zstd and what else archives come in;
 //! - [`tree`]: hashes of files that decide what a cached step is.
@@ -23,6 +24,7 @@ mod ids;
 pub mod pack;
 mod pax;
 mod read;
+pub mod settle;
 mod stream;
 pub mod tree;
 pub mod unpack;

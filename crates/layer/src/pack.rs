@@ -480,7 +480,7 @@ fn same_content(a: OwnedFd, b: OwnedFd) -> std::io::Result<bool> {
 }
 
 /// A whiteout of either form: a `0:0` device, or an empty file with the attribute.
-fn is_whiteout_at(
+pub(crate) fn is_whiteout_at(
     dir: impl rustix::fd::AsFd,
     name: &[u8],
     stat: &Stat,

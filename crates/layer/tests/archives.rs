@@ -43,7 +43,7 @@ fn odd_entries() {
         .symlink("dang", "/no/where")
         .file("a/.wh.b", "")
         .end();
-    add(&arena, &tar, &ExtractOptions::default()).unwrap();
+    add(&arena, &tar, &common::extract_options()).unwrap();
     let shown: Vec<String> = lines(&arena).iter().map(|l| mask(l)).collect();
     assert_eq!(
         shown,
@@ -84,7 +84,7 @@ fn through_links_of_the_base() {
         .file("real/up/x/y", "")
         .hard_link("link/twin", "link/new.txt")
         .end();
-    add(&arena, &tar, &ExtractOptions::default()).unwrap();
+    add(&arena, &tar, &common::extract_options()).unwrap();
     assert_eq!(fs::read(arena.dest().join("real/new.txt")).unwrap(), b"through\n");
     assert!(arena.dest().join("real/in/x/y").exists());
     assert!(arena.dest().join("real/twin").exists());
@@ -103,7 +103,7 @@ fn existing_things_are_replaced_but_folders_merge() {
     fs::hard_link(arena.dest().join("f"), arena.dest().join("kept")).unwrap();
     let tar =
         Archive::default().dir("d", 0o700).file("f", "new").file("tree", "file").dir("kept2", 0o755).end();
-    let options = ExtractOptions { chown: Some((7, 9)), ..ExtractOptions::default() };
+    let options = ExtractOptions { chown: Some((7, 9)), ..common::extract_options() };
     add(&arena, &tar, &options).unwrap();
     assert!(arena.dest().join("d/old").exists());
     assert_eq!(fs::read(arena.dest().join("f")).unwrap(), b"new");
@@ -133,15 +133,15 @@ fn packed_archives_and_others() {
     for archive in &packed {
         assert!(is_archive(&archive[..]));
         let arena = Arena::new();
-        add(&arena, archive, &ExtractOptions::default()).unwrap();
+        add(&arena, archive, &common::extract_options()).unwrap();
         assert_eq!(fs::read(arena.dest().join("a/b")).unwrap(), b"content");
         let cut = &archive[..archive.len() - if archive == &tar { 1536 } else { 9 }];
-        assert!(add(&Arena::new(), cut, &ExtractOptions::default()).is_err());
+        assert!(add(&Arena::new(), cut, &common::extract_options()).is_err());
     }
     // What a packer calls trailing garbage is no damage.
     let mut trailing = packed[0].clone();
     trailing.extend_from_slice(b"garbage");
-    add(&Arena::new(), &trailing, &ExtractOptions::default()).unwrap();
+    add(&Arena::new(), &trailing, &common::extract_options()).unwrap();
     for other in [&b""[..], b"plain text", b"PK\x03\x04", &[0; 10240], &packed[0][..20], b"\x1f\x8b"] {
         assert!(!is_archive(other));
     }
@@ -149,6 +149,6 @@ fn packed_archives_and_others() {
     gz.write_all(b"no tar").unwrap();
     assert!(!is_archive(&gz.finish().unwrap().0[..]));
     let limits = layer::decompress::Limits { output: Some(1000), ..Default::default() };
-    let options = ExtractOptions { limits, ..ExtractOptions::default() };
+    let options = ExtractOptions { limits, ..common::extract_options() };
     assert!(matches!(add(&Arena::new(), &packed[0], &options), Err(layer::Error::Limit { limit: 1000, .. })));
 }

@@ -107,9 +107,7 @@ fn implicit_folders_and_links_into_lower_layers_are_reported() {
         .file(".wh..wh..opq", "")
         .file(".wh..wh.plnk", "")
         .end();
-    let report =
-        apply(&tar[..], dir.path(), &UnpackOptions { marks: Marks::User, ..UnpackOptions::default() })
-            .unwrap();
+    let report = apply(&tar[..], dir.path(), &common::unpack_options()).unwrap();
     assert_eq!(report.implicit_dirs, [Path::new("usr/lib"), Path::new("usr/lib/deep")]);
     assert_eq!(report.lower_links, [("below".into(), "lower/file".into())]);
     assert!(report.opaque_root);

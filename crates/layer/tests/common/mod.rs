@@ -184,6 +184,20 @@ pub fn run(program: &str, args: &[&str], dir: &Path) -> Option<String> {
     }
 }
 
+/// Options under which any user can unpack.
+pub fn unpack_options() -> layer::unpack::UnpackOptions {
+    let (ids, marks) = if rustix::process::geteuid().is_root() {
+        (layer::IdMap::Identity, layer::Marks::Trusted)
+    } else {
+        (layer::IdMap::Single, layer::Marks::User)
+    };
+    layer::unpack::UnpackOptions { ids, marks, ..Default::default() }
+}
+
+pub fn extract_options() -> layer::extract::ExtractOptions {
+    layer::extract::ExtractOptions { ids: unpack_options().ids, ..Default::default() }
+}
+
 pub fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
