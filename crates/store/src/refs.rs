@@ -92,9 +92,6 @@ impl LocalStore {
     ) -> Result<RefV1> {
         let path = self.path("refs").join(file_name(name)?);
         self.expect_ref(name, expected)?;
-        if self.blob_size(&target.digest)?.is_none() {
-            return Err(Error::MissingBlob(target.digest));
-        }
         self.seal_batch()?;
         let record = RefV1 {
             version: 1,
@@ -106,7 +103,11 @@ impl LocalStore {
         let bytes =
             serde_json::to_vec(&record).map_err(|source| Error::Malformed { path: path.clone(), source })?;
         let tmp = self.tmp_path()?;
+        // From the look at the target until the reference keeps it nothing may be collected.
         let shared = self.shared()?;
+        if self.peek_blob(&record.target.digest)?.is_none() {
+            return Err(Error::MissingBlob(record.target.digest));
+        }
         self.hold_guarded(&[Held::Blob(record.target.digest)], &shared)?;
         disk::write_atomic(&tmp, &path, &bytes, Durability::Synced)?;
         Ok(record)

@@ -186,8 +186,10 @@ pub fn run(program: &str, args: &[&str], dir: &Path) -> Option<String> {
 
 /// Options under which any user can unpack.
 pub fn unpack_options() -> layer::unpack::UnpackOptions {
-    let (ids, marks) = if rustix::process::geteuid().is_root() {
+    let (ids, marks) = if in_first_namespace() {
         (layer::IdMap::Identity, layer::Marks::Trusted)
+    } else if rustix::process::geteuid().is_root() {
+        (layer::IdMap::Identity, layer::Marks::User)
     } else {
         (layer::IdMap::Single, layer::Marks::User)
     };
@@ -198,10 +200,16 @@ pub fn extract_options() -> layer::extract::ExtractOptions {
     layer::extract::ExtractOptions { ids: unpack_options().ids, ..Default::default() }
 }
 
+/// Root of the machine, not of a user namespace: may make devices and set trusted attributes.
 pub fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
+    let root = in_first_namespace();
     if !root {
         eprintln!("SKIPPED: needs root");
     }
     root
+}
+
+fn in_first_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    rustix::process::geteuid().is_root() && map.contains("4294967295")
 }
