@@ -291,6 +291,12 @@ async fn lists_are_paged_and_bounded() {
     }
     assert_eq!(client().tags(&r.reference("team/x")).await.unwrap(), ["a", "b", "c", "d", "e"]);
     assert_eq!(client().catalog(&r.domain()).await.unwrap(), ["team/x"]);
+    r.set_page(1);
+    for n in 0..1002 {
+        r.add_manifest("many", &format!("t{n:04}"), media::OCI_MANIFEST, b"{}");
+    }
+    let e = client().tags(&r.reference("many")).await.unwrap_err();
+    assert!(e.to_string().contains("more than 1000 pages"), "{e}");
     let e = client().tags(&r.reference("team/none")).await.unwrap_err();
     assert!(matches!(e, Error::NotFound { .. }), "{e}");
     for (link, what) in [

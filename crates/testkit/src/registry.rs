@@ -112,6 +112,10 @@ impl TestRegistry {
     pub fn rule(&self, rule: Rule) {
         self.state().rules.push(rule);
     }
+    /// Names on one page of a list.
+    pub fn set_page(&self, names: usize) {
+        self.state().page = names.max(1);
+    }
     pub fn clear_rules(&self) {
         self.state().rules.clear();
     }
