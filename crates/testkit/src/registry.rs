@@ -168,6 +168,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, port: u16) -> io::Result<()> {
+    stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     while let Some(mut request) = read_head(&mut stream).await? {
         let action = take_rule(&state, &request);
