@@ -351,6 +351,9 @@ pub struct InstallArgs {
     /// Make it anew if it is installed
     #[arg(long)]
     pub force: bool,
+    /// Accept a release past its date, as sid's sometimes is
+    #[arg(long)]
+    pub ignore_expiry: bool,
     #[arg(long)]
     pub platform: Option<String>,
 }

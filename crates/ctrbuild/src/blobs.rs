@@ -24,8 +24,12 @@ impl BlobSink for StoreSink {
     }
 }
 
+/// Bytes that are not the announced ones stay recognisable as such.
 fn other(e: store::Error) -> io::Error {
-    io::Error::other(e)
+    match e {
+        store::Error::Mismatch(mismatch) => mismatch.into(),
+        e => io::Error::other(e),
+    }
 }
 
 struct Writer {
@@ -59,6 +63,9 @@ impl BlobWriter for Present {
     }
     fn commit(self: Box<Self>) -> io::Result<()> {
         Ok(())
+    }
+    fn is_present(&self) -> bool {
+        true
     }
 }
 

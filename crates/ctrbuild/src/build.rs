@@ -86,7 +86,8 @@ fn recipe_error(e: &dockerfile::RecipeError) -> Error {
     let mut error = Error::new(ErrorKind::Recipe, e.kind.to_string()).maybe_hint(e.kind.hint());
     // BuildKit names no line for what is about the whole file.
     if e.buildkit_line > 0 {
-        error.lines.push(e.lines);
+        let (first, last) = (e.lines.first.min(e.buildkit_line), e.lines.last.max(e.buildkit_line));
+        error.lines.push(dockerfile::instruction::Lines { first, last });
     }
     error
 }

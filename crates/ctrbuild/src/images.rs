@@ -525,7 +525,7 @@ pub fn import(
         comment: "Imported from a tar".into(),
         ..oci::History::default()
     });
-    from_folder(session, name, KIND_DERIVED, config, |folder| {
+    from_folder(session, name, KIND_DERIVED, config, |folder, _| {
         // The layer is packed anew afterwards: imported tars have odd entries, and ours must round-trip.
         let report = layer::unpack::apply(plain, folder, &worker::unpack_options())?;
         match report.entries {
@@ -541,11 +541,11 @@ pub fn from_folder(
     name: &Reference,
     kind: &str,
     mut config: ImageConfig,
-    fill: impl FnOnce(&Path) -> Result<(), Error>,
+    fill: impl FnOnce(&Path, &mut ImageConfig) -> Result<(), Error>,
 ) -> Result<Image, Error> {
     let store = &session.store;
     let active = store.prepare()?;
-    fill(&active.upper())?;
+    fill(&active.upper(), &mut config)?;
     let stats = layer::pack::diff_id(&active.upper(), &[], &worker::pack_options())?;
     let meta = SnapshotMeta { diff_id: Some(stats.diff_id), tar_size: Some(stats.size), ..SnapshotMeta::default() };
     let id = store.commit(active, meta)?;

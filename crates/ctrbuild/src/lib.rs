@@ -13,6 +13,7 @@ mod error;
 mod export;
 pub mod images;
 mod lookup;
+pub mod os_image;
 
 pub use build::{BuildObserver, BuildOutput, BuildRequest, Built, PlanOutput, Runtime, build, keys, plan_only};
 pub use compose::Compression;

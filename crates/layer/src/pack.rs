@@ -231,9 +231,9 @@ impl Packer<'_> {
             // Sockets exist only while a process listens; no tar format has them.
             return Ok(None);
         }
-        // A name of several is kept even if unchanged, or the others would lose their link to it.
-        if stat.st_nlink <= 1
-            && let Some((lower, lower_path)) = level.below.find(name, marks)?
+        // Also one of several names of a file: as in BuildKit's layers, what is unchanged stays where it was,
+        // and a new name of it is a file of its own.
+        if let Some((lower, lower_path)) = level.below.find(name, marks)?
             && self.same(&level.dir, name, path, stat, &lower, &lower_path)?
         {
             return Ok(None);

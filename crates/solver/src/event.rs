@@ -14,15 +14,36 @@ pub enum LogStream {
 /// Something happened to a vertex.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
-    Started { vertex: VertexRef, miss: &'a MissReason },
+    Started {
+        vertex: VertexRef,
+        miss: &'a MissReason,
+    },
     /// The result was in the cache.
-    Cached { vertex: VertexRef },
+    Cached {
+        vertex: VertexRef,
+    },
     /// Bytes of a step's output, as they came.
-    Log { vertex: VertexRef, stream: LogStream, data: &'a [u8] },
+    Log {
+        vertex: VertexRef,
+        stream: LogStream,
+        data: &'a [u8],
+    },
     /// Progress of a transfer: `done` of `total` bytes (0: not known).
-    Transfer { vertex: VertexRef, what: &'a str, done: u64, total: u64 },
-    Finished { vertex: VertexRef, took: Duration },
-    Failed { vertex: VertexRef, took: Duration, message: &'a str },
+    Transfer {
+        vertex: VertexRef,
+        what: &'a str,
+        done: u64,
+        total: u64,
+    },
+    Finished {
+        vertex: VertexRef,
+        took: Duration,
+    },
+    Failed {
+        vertex: VertexRef,
+        took: Duration,
+        message: &'a str,
+    },
 }
 
 /// Receives events, from any thread. Must not block for long: a step waits for it.

@@ -6,12 +6,12 @@ use crate::{ErrorKind, SolveError};
 use digest::{CacheKey, StableHasher, TreeHash};
 use futures_util::future::{BoxFuture, try_join_all};
 use graph::{Graph, Input, Op, PathSelector, Selector, SourceOp, Vertex, VertexRef};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Instant;
 use store::{LocalStore, OpHash, RecordV1, SnapshotId};
-use std::collections::BTreeMap;
-use std::sync::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
@@ -225,7 +225,9 @@ impl<E: Executor> Solver<E> {
 
         // A content key can only hit if the same op ran before.
         let content = match &miss {
-            MissReason::Changed(_) => Some(content_key(&*self.executor, &self.graph, v, &op, &parts, &solved).await?),
+            MissReason::Changed(_) => {
+                Some(content_key(&*self.executor, &self.graph, v, &op, &parts, &solved).await?)
+            }
             _ => None,
         };
         if let Some(content) = content
@@ -327,11 +329,7 @@ impl<E: Executor> Solver<E> {
         Ok(record.map(|r| Solved { layers: r.snapshots, key, cached: true }))
     }
 
-    fn miss_reason(
-        &self,
-        op: &[u8; 32],
-        now: &BTreeMap<String, String>,
-    ) -> MissReason {
+    fn miss_reason(&self, op: &[u8; 32], now: &BTreeMap<String, String>) -> MissReason {
         // Only an explanation: a damaged index must not stop a build.
         let keys = self.store.cache_index(&OpHash::from_bytes(*op)).unwrap_or_default();
         let nearest = keys

@@ -85,6 +85,7 @@ impl CacheMount {
         // An active snapshot's folder vanishes with it, whatever happens to this process.
         let grave = store.prepare().map_err(|e| store_error(&e))?;
         let to = grave.scratch().join("cache");
+        fs::create_dir_all(grave.scratch()).map_err(|e| failed("discard", &self.slot, &e))?;
         fs::rename(&self.slot, &to).map_err(|e| failed("discard", &self.slot, &e))
     }
 

@@ -189,10 +189,8 @@ impl Target<'_> {
             Kind::Symlink(text) => self.root.symlink(Path::new(text), to).map_err(io),
             Kind::Fifo => self.root.mknod(to, FileType::Fifo, entry.mode, 0).map_err(io),
             Kind::Socket => self.root.mknod(to, FileType::Socket, entry.mode, 0).map_err(io),
-            Kind::Device { block: true, rdev } => {
-                self.root.mknod(to, FileType::BlockDevice, entry.mode, *rdev).map_err(io)
-            }
-            Kind::Device { block: false, rdev } => {
+            // As in BuildKit, a copied block device is a character device.
+            Kind::Device { block: _, rdev } => {
                 self.root.mknod(to, FileType::CharacterDevice, entry.mode, *rdev).map_err(io)
             }
             Kind::Dir => Ok(()),

@@ -170,7 +170,12 @@ fn finish(worker: &LocalWorker, job: &Job, running: Running) -> Result<SnapshotI
 /// The writable root: an overlay over the base, or over an empty folder.
 fn mount_root(worker: &LocalWorker, active: &Active, base: &[SnapshotId]) -> Result<MountFd, ErrorKind> {
     let folders = match base {
-        [] => vec![active.scratch()],
+        [] => {
+            let empty = active.scratch();
+            std::fs::create_dir_all(&empty)
+                .map_err(|e| ErrorKind::other(format!("can't make {}: {e}", empty.display())))?;
+            vec![empty]
+        }
         _ => crate::folders(worker.store(), base)?,
     };
     let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();

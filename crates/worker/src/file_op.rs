@@ -66,7 +66,7 @@ fn apply(
     };
     match action {
         FileAction::Mkdir(MkdirAction { path, mode, owner: of }) => {
-            root.mkdir_all(path, *mode, owner(of)?).map_err(io)?;
+            root.mkdir_all(crate::select::clean(path), *mode, owner(of)?).map_err(io)?;
             Ok(())
         }
         FileAction::Mkfile(file) => {

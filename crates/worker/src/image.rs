@@ -9,7 +9,7 @@ use digest::{CacheKey, ChainId, DiffId, Digest, StableHasher};
 use graph::{ImageOrigin, ImageSource};
 use layer::unpack::{UnpackOptions, UnpackReport, Whiteouts};
 use oci::{Descriptor, Document};
-use rustix::fs::{FileType, Timespec, Timestamps};
+use rustix::fs::FileType;
 use sandbox::RootDir;
 use solver::{ErrorKind, Event, Job, Observer};
 use std::collections::BTreeMap;
@@ -173,9 +173,14 @@ impl LocalWorker {
         chain: Option<ChainId>,
     ) -> Result<SnapshotId, ErrorKind> {
         if !below.is_empty() {
-            let own = RootDir::open_path(active.upper()).map_err(crate::copy::io)?;
-            let lower = layers_tree(self.store(), below)?.root;
-            graft(&own, &lower, report)?;
+            let folders = crate::folders(self.store(), below)?;
+            let lowers: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+            layer::settle::settle(&active.upper(), &lowers, report, unpack_options().marks)
+                .map_err(|e| ErrorKind::Other { message: e.to_string(), hint: e.hint().map(str::to_string) })?;
+            if report.opaque_root {
+                let own = RootDir::open_path(active.upper()).map_err(crate::copy::io)?;
+                hide_all(&own, &layers_tree(self.store(), below)?.root)?;
+            }
         }
         let store = self.store();
         let id = store.commit(active, meta(report)).map_err(|e| store_error(&e))?;
@@ -209,81 +214,12 @@ pub fn unpack_options() -> UnpackOptions {
     UnpackOptions { marks, whiteouts: Whiteouts::Devices, ..UnpackOptions::default() }
 }
 
-/// Make a layer fit what is below it: implicit folders take the metadata of the lower ones, or go where a
-/// lower symlink leads; hard links into lower layers become copies; an opaque root becomes whiteouts.
-fn graft(own: &RootDir, lower: &RootDir, report: &UnpackReport) -> Result<(), ErrorKind> {
+/// Overlay knows no opaque root, so a layer that hides everything below gets a whiteout for each name.
+fn hide_all(own: &RootDir, lower: &RootDir) -> Result<(), ErrorKind> {
     let io = crate::copy::io;
-    if report.opaque_root {
-        for entry in lower.read_dir("/").map_err(io)? {
-            if own.symlink_metadata(&entry.name).is_err() {
-                own.mknod(&entry.name, FileType::CharacterDevice, 0, 0).map_err(io)?;
-            }
-        }
-        return Ok(());
-    }
-    let mut moved: Vec<PathBuf> = Vec::new();
-    for dir in &report.implicit_dirs {
-        if moved.iter().any(|m| dir.starts_with(m)) {
-            continue;
-        }
-        let Ok(stat) = lower.symlink_metadata(dir) else { continue };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => copy_metadata(own, dir, &stat)?,
-            FileType::Symlink => {
-                let real = lower.resolve(dir).map_err(io)?;
-                own.mkdir_all(&real, 0o755, None).map_err(io)?;
-                for ancestor in real.ancestors().filter(|a| a.parent().is_some()) {
-                    if let Ok(stat) = lower.metadata(ancestor)
-                        && FileType::from_raw_mode(stat.st_mode).is_dir()
-                    {
-                        copy_metadata(own, ancestor, &stat)?;
-                    }
-                }
-                merge_into(own, dir, &real)?;
-                own.remove_all(dir).map_err(io)?;
-                moved.push(dir.clone());
-            }
-            _ => {}
-        }
-    }
-    for (name, target) in &report.lower_links {
-        let stat = lower.symlink_metadata(target).map_err(io)?;
-        if !FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Err(ErrorKind::other(format!("hard link {} to {}, which is no file", name.display(), target.display())));
-        }
-        let fd = lower.open_file(target, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW).map_err(io)?;
-        let mut from = std::fs::File::from(fd);
-        let mut to = std::fs::File::from(own.create_file(name, 0o600).map_err(io)?);
-        std::io::copy(&mut from, &mut to)
-            .map_err(|e| ErrorKind::other(format!("can't copy {}: {e}", target.display())))?;
-        copy_metadata(own, name, &stat)?;
-    }
-    Ok(())
-}
-
-fn copy_metadata(own: &RootDir, path: &Path, stat: &rustix::fs::Stat) -> Result<(), ErrorKind> {
-    let io = crate::copy::io;
-    own.chown(path, stat.st_uid, stat.st_gid).map_err(io)?;
-    own.chmod(path, stat.st_mode & 0o7777).map_err(io)?;
-    let spec = |sec: i64, nsec: i64| Timespec { tv_sec: sec, tv_nsec: nsec as _ };
-    let times = Timestamps {
-        last_access: spec(stat.st_atime, stat.st_atime_nsec as i64),
-        last_modification: spec(stat.st_mtime, stat.st_mtime_nsec as i64),
-    };
-    own.set_times(path, &times).map_err(io)
-}
-
-/// Move what is in folder `from` into folder `to`, merging folders.
-fn merge_into(own: &RootDir, from: &Path, to: &Path) -> Result<(), ErrorKind> {
-    let io = crate::copy::io;
-    for entry in own.read_dir(from).map_err(io)? {
-        let (source, target) = (from.join(&entry.name), to.join(&entry.name));
-        let is_dir = |p: &Path| own.symlink_metadata(p).is_ok_and(|s| FileType::from_raw_mode(s.st_mode).is_dir());
-        if is_dir(&source) && is_dir(&target) {
-            merge_into(own, &source, &target)?;
-        } else {
-            own.remove_all(&target).map_err(io)?;
-            own.rename(&source, &target).map_err(io)?;
+    for entry in lower.read_dir("/").map_err(io)? {
+        if own.symlink_metadata(&entry.name).is_err() {
+            own.mknod(&entry.name, FileType::CharacterDevice, 0, 0).map_err(io)?;
         }
     }
     Ok(())

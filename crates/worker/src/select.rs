@@ -161,7 +161,11 @@ impl Tree {
         };
         let base = format!("/{}", parts[..first].join("/"));
         if first == parts.len() {
-            // A backslash is eaten also where nothing matches.
+            // BuildKit asks its client for a context's files by pattern, in which a backslash escapes, and
+            // then looks for the literal name: such a file is never found.
+            if selector.wildcard && base.contains('\\') && matches!(self.kind, TreeKind::Context { .. }) {
+                return Err(not_found(&base));
+            }
             return Ok(vec![PathBuf::from(base)]);
         }
         let base = self.root.resolve(&base).map_err(io)?;

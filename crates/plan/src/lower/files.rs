@@ -173,7 +173,15 @@ impl Lowering<'_> {
         // Copying from an empty stage finds nothing but its root.
         let from = match vertex {
             Some(v) => CopyFrom::Input { input: parts.input(v, &selector), selector },
-            None if path::clean(&selector.path) == "/" || dockerfile::glob::has_wildcard(&selector.path) => return Ok(()),
+            None if path::clean(&selector.path) == "/" => {
+                parts.actions.push(FileAction::Mkdir(MkdirAction {
+                    path: self.destination(state, &transfer.dest)?,
+                    mode: 0o755,
+                    owner: transfer.chown.clone().map(Owner),
+                }));
+                return Ok(());
+            }
+            None if dockerfile::glob::has_wildcard(&selector.path) => return Ok(()),
             None => {
                 return Err(PlanError::new(format!(
                     "failed to compute cache key: failed to calculate checksum: {:?}: not found",

@@ -1,0 +1,168 @@
+//! Base operating system images, made from a distribution's packages.
+//!
+//! For machines that reach a mirror but no registry: `debian:bookworm` is bootstrapped natively, its
+//! packages verified against the archive's key, and configured by dpkg in our own sandbox.
+
+use crate::{Error, ErrorKind, Session, images};
+use debian::{Architecture, Bootstrap, ChrootCommand, ChrootOutput, ChrootRunner, Event, Exit};
+use digest::Digest;
+use oci::{ImageConfig, Platform, Reference};
+use sandbox::{MountFd, RootDir, SandboxSpec, Status, Stdio};
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What to install and from where.
+#[derive(Debug, Clone)]
+pub struct InstallRequest {
+    /// `debian:bookworm`.
+    pub name: Reference,
+    pub platform: Platform,
+    pub mirror: Option<String>,
+    pub include: Vec<String>,
+    pub keyring: Option<PathBuf>,
+    /// Accept a release that is past its date (sid between updates).
+    pub ignore_expiry: bool,
+    /// Make it anew although it is installed.
+    pub force: bool,
+    pub proxies: debian::Proxies,
+    pub now: std::time::SystemTime,
+}
+
+/// What was installed.
+#[derive(Debug, Clone)]
+pub struct Installed {
+    pub name: Reference,
+    pub version: String,
+    pub digest: Digest,
+    pub id: Digest,
+    pub packages: usize,
+}
+
+/// Runs dpkg in our sandbox, straight in the folder that becomes the layer.
+struct Sandboxed {
+    runtime: sandbox::Runtime,
+}
+
+impl ChrootRunner for Sandboxed {
+    fn run(&self, command: &ChrootCommand<'_>) -> Result<ChrootOutput, Box<dyn std::error::Error + Send + Sync>> {
+        let folder = RootDir::open_path(command.root)?;
+        let root = MountFd::clone_of(&folder, sandbox::Access::ReadWrite)?;
+        let mut spec = SandboxSpec::new(root, command.argv);
+        spec.env = command.env.iter().map(|(n, v)| (n.into(), v.into())).collect();
+        spec.network = sandbox::Network::None;
+        if !command.stdin.is_empty() {
+            // A step has no standard input: a shell opens a file in its place.
+            let target = "/dev/ctrbuild-stdin";
+            let kind = sandbox::MountKind::File { content: command.stdin.to_vec(), mode: 0o400, uid: 0, gid: 0 };
+            spec.mounts.push(sandbox::Mount::new(target, kind));
+            let script = ["/bin/sh", "-c", "exec \"$@\" < /dev/ctrbuild-stdin", "sh"].map(Into::into);
+            spec.args = script.into_iter().chain(spec.args).collect();
+        }
+        let (mut reader, writer) = std::io::pipe()?;
+        let child = self.runtime.spawn(spec, Stdio::merged(writer.into())?)?;
+        let mut log = Vec::new();
+        reader.read_to_end(&mut log)?;
+        let exit = match child.wait()?.status {
+            Status::Code(code) => Exit::Code(code),
+            Status::Signal(signal) => Exit::Signal(signal),
+            Status::OutOfMemory => Exit::Signal(9),
+            Status::TimedOut => Exit::Signal(15),
+        };
+        Ok(ChrootOutput { exit, log })
+    }
+}
+
+impl From<debian::Error> for Error {
+    fn from(e: debian::Error) -> Self {
+        Error::world(crate::chain(&e)).maybe_hint(e.hint())
+    }
+}
+
+/// Install a base image. `None` if it is installed already and `force` is off.
+pub async fn install(
+    session: &Session,
+    request: InstallRequest,
+    observe: Arc<dyn Fn(Event) + Send + Sync>,
+) -> Result<Option<Installed>, Error> {
+    let name = request.name.clone();
+    if name.familiar_name() != "debian" {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no way to make {} here", name.familiar()))
+            .hint("debian:SUITE is known, such as debian:bookworm; others can be pulled from a registry"));
+    }
+    let tag = name.tag().unwrap_or("stable");
+    let suite = match tag {
+        "latest" => "stable",
+        tag => tag,
+    };
+    let (suite, variant) = match suite.strip_suffix("-slim") {
+        Some(suite) => (suite, debian::Variant::Slim),
+        None => (suite, debian::Variant::Minbase),
+    };
+    if !request.force && session.store.get_ref(&name.to_string())?.is_some() {
+        return Ok(None);
+    }
+    let arch = Architecture::from_oci(&request.platform.architecture, request.platform.variant.as_deref())?;
+    let cache = session.store.root().join("os-image");
+    let mut bootstrap = Bootstrap::new(suite, arch, cache, request.now);
+    bootstrap.variant = variant;
+    bootstrap.include = request.include.clone();
+    bootstrap.proxies = request.proxies.clone();
+    bootstrap.keyrings = request.keyring.iter().cloned().collect();
+    if request.ignore_expiry {
+        bootstrap.expiry = debian::Expiry::Ignore;
+    }
+    if let Some(mirror) = &request.mirror {
+        bootstrap.mirror = mirror.trim_end_matches('/').to_string();
+        bootstrap.security_mirror = security_mirror(&bootstrap.mirror);
+    }
+    let fetched = bootstrap.fetch(&observe).await?;
+    let session = session.clone();
+    par::blocking(move || {
+        let runner = Sandboxed { runtime: sandbox::Runtime::new()? };
+        let mut report = None;
+        let mut config = ImageConfig::scratch(&request.platform);
+        config.config.env = vec![format!("PATH={}", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")];
+        config.config.cmd = Some(vec!["bash".into()]);
+        let epoch = request.now.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let created_by = format!("ctrbuild os-image install {}", name.familiar());
+        config.created = Some(oci::rfc3339(epoch as i64, 0));
+        config.history.push(oci::History {
+            created: config.created.clone(),
+            created_by,
+            comment: format!("from {}", bootstrap.mirror),
+            ..oci::History::default()
+        });
+        let image = images::from_folder(&session, &name, images::KIND_BASE, config, |folder, config| {
+            let done = fetched.install(folder, &runner, &|e| observe(e))?;
+            // The release's date, so that the same release gives the same image.
+            let created = Some(oci::rfc3339(done.epoch as i64, 0));
+            config.created = created.clone();
+            for entry in &mut config.history {
+                entry.created = created.clone();
+            }
+            let labels = &mut config.config.labels;
+            labels.insert("org.opencontainers.image.ref.name".into(), name.familiar_name());
+            labels.insert("org.opencontainers.image.version".into(), done.version.clone());
+            report = Some(done);
+            Ok(())
+        })?;
+        let report = report.ok_or_else(|| Error::world("internal error: nothing was installed"))?;
+        Ok(Some(Installed {
+            name,
+            version: report.version,
+            digest: image.manifest.digest,
+            id: image.id(),
+            packages: report.packages.len(),
+        }))
+    })
+    .await
+}
+
+/// The security archive beside a mirror of the main one.
+fn security_mirror(mirror: &str) -> String {
+    match mirror.strip_suffix("/debian") {
+        Some(base) => format!("{base}/debian-security"),
+        None => debian::DEFAULT_SECURITY_MIRROR.to_string(),
+    }
+}
