@@ -180,6 +180,12 @@ pub struct BuildArgs {
     /// Print nothing but the image id
     #[arg(short, long)]
     pub quiet: bool,
+    /// What to do with the recipe: build, check, outline, targets or describe[,format=json]
+    #[arg(long, default_value = "build", value_name = "METHOD")]
+    pub call: String,
+    /// Short for --call=check
+    #[arg(long)]
+    pub check: bool,
     /// Steps that may run at once [default: number of processors]
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,

@@ -53,6 +53,8 @@ pub enum Kind {
     Unfinished,
     /// Damaged blobs that were set aside.
     Quarantined,
+    /// Folders of `RUN --mount=type=cache`.
+    CacheMount,
 }
 
 /// One thing that a collection removed, or would remove.
@@ -97,6 +99,13 @@ impl LocalStore {
             report.removed.push(Removed { kind: Kind::Partial, id: format!("{count} downloads"), bytes });
         }
         self.drop_dead_key_locks()?;
+        self.drop_old_logs()?;
+        if let Some(unused_for) = policy.unused_for {
+            for (id, path, bytes) in self.drop_mounts(unused_for)? {
+                disk::remove_tree(&path)?;
+                report.removed.push(Removed { kind: Kind::CacheMount, id, bytes });
+            }
+        }
         // Measured before the lock, since that reads every folder of a new snapshot; the sizes are
         // noted, so that the second measurement costs nothing.
         for name in disk::names(&self.path("snapshots"))? {
@@ -155,6 +164,10 @@ impl LocalStore {
         for entry in &inventory.entries {
             let bytes = disk::own_usage(&self.entry_path(&entry.id));
             usage.entry(entry.kind()).or_default().add(bytes, if entry.rooted { 0 } else { bytes });
+        }
+        for mount in self.mount_folders()? {
+            let bytes = disk::tree_usage(&mount.path);
+            usage.entry(Kind::CacheMount).or_default().add(bytes, bytes);
         }
         for (folder, kind) in [
             ("partial", Kind::Partial),

@@ -25,6 +25,7 @@ mod lease;
 mod local;
 mod lock;
 mod mark;
+mod mounts;
 mod partial;
 mod reach;
 mod refs;

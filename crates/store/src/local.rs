@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The layout this program writes. A store with another number is refused.
 const FORMAT: u32 = 1;
 /// Folders directly below the root.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 17] = [
     "blobs",
     "blobs/sha256",
     "partial",
@@ -33,6 +33,8 @@ const FOLDERS: [&str; 15] = [
     "tmp",
     "trash",
     "quarantine",
+    "mounts",
+    "logs",
 ];
 
 /// Features a store uses beyond the base format, by what a program that lacks one may still do

@@ -1,6 +1,7 @@
 //! `ctrbuild build`, also `ctrbuild .`.
 
 use crate::args::{BuildArgs, Global, ProgressMode};
+use super::call::{self, Call};
 use crate::{machine, progress, render};
 use ctrbuild::{
     BuildOutput, BuildRequest, ContextSpec, Error, ErrorKind, Output, OutputKind, PullPolicy, Recipe, SecretSource,
@@ -22,6 +23,14 @@ fn usage(message: impl Into<String>) -> Error {
 }
 
 pub fn run(global: &Global, args: &BuildArgs) -> Result<ExitCode, Error> {
+    let (call, format) = match args.check {
+        true => (Call::Check, call::Format::Text),
+        false => Call::parse(&args.call)?,
+    };
+    if !matches!(call, Call::Build | Call::Check) {
+        let (_, recipe) = context(args)?;
+        return call::run(call, format, args, &recipe);
+    }
     let session = machine::session(global)?;
     let request = match request(&session, args) {
         Ok(request) => request,
@@ -92,7 +101,7 @@ fn finish(args: &BuildArgs, request: &BuildRequest, built: &BuildOutput) -> Resu
 }
 
 /// `NAME=VALUE` pairs; without `=` the value comes from the environment.
-fn pairs(args: &[String], what: &str) -> Result<BTreeMap<String, String>, Error> {
+pub fn pairs(args: &[String], what: &str) -> Result<BTreeMap<String, String>, Error> {
     let mut out = BTreeMap::new();
     for arg in args {
         match arg.split_once('=') {

@@ -30,5 +30,6 @@ pub fn name(kind: store::Kind) -> &'static str {
         store::Kind::Partial => "Unfinished downloads",
         store::Kind::Unfinished => "Running builds",
         store::Kind::Quarantined => "Damaged blobs",
+        store::Kind::CacheMount => "Cache mounts",
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod build;
+mod call;
 mod debug;
 mod df;
 mod history;
@@ -55,7 +56,7 @@ pub fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<Result<T,
         .enable_all()
         .build()
         .map_err(|e| Error::world(format!("can't start the async runtime: {e}")))?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).map_err(|e| Error::world(format!("can't listen for signals: {e}")));
         let mut interrupt = listen(SignalKind::interrupt())?;
@@ -77,7 +78,11 @@ pub fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<Result<T,
             }
         });
         Ok(Err(ExitCode::from(code as u8)))
-    })
+    });
+    // Steps were killed when the work was dropped; what they leave is removed by threads that may need a
+    // moment, but a thread that waits for another process's lock must not keep us.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(1500));
+    outcome
 }
 
 /// As [`wait`] for commands that have nothing to say after a signal.
