@@ -1,7 +1,8 @@
 //! Blobs between the store and the rest: sinks for pulls and loads, sources for pushes and archives.
 
-use digest::{DiffId, Sha256};
-use oci::{BlobSink, BlobSource, BlobWriter, Descriptor};
+use digest::{DiffId, Digest, Sha256};
+use oci::{BlobSink, BlobSource, BlobWriter, Content, Descriptor};
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -69,21 +70,31 @@ impl BlobWriter for Present {
     }
 }
 
-/// Gives out the blobs of one image. A layer that exists only unpacked is packed while it is read; the same
+/// Gives out the blobs of images. A layer that exists only unpacked is packed while it is read; the same
 /// snapshot always gives the same bytes.
 pub struct ImageBlobs {
-    pub store: LocalStore,
-    /// The image's layers, base first.
-    pub diff_ids: Vec<DiffId>,
+    store: LocalStore,
+    /// For the digest of an unpacked layer, the diff ids from the base up to it.
+    chains: BTreeMap<Digest, Vec<DiffId>>,
 }
 
 impl ImageBlobs {
-    fn packed(&self, diff: &DiffId) -> io::Result<Option<Box<dyn Read + Send>>> {
-        let Some(at) = self.diff_ids.iter().position(|d| d == diff) else { return Ok(None) };
-        let (upper, lowers) = match layer_folders(&self.store, &self.diff_ids[..=at])? {
-            Some(found) => found,
-            None => return Ok(None),
-        };
+    /// The blobs of all images of some contents.
+    pub fn of<'c>(store: &LocalStore, contents: impl IntoIterator<Item = &'c Content>) -> Result<Self, crate::Error> {
+        let mut chains = BTreeMap::new();
+        for manifest in contents.into_iter().flat_map(Content::manifests) {
+            let Some(config) = crate::lookup::config(store, manifest)? else { continue };
+            let diffs = &config.value.rootfs.diff_ids;
+            for (i, diff) in diffs.iter().enumerate() {
+                chains.entry(diff.0).or_insert_with(|| diffs[..=i].to_vec());
+            }
+        }
+        Ok(ImageBlobs { store: store.clone(), chains })
+    }
+
+    fn packed(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read + Send>>> {
+        let Some(chain) = self.chains.get(digest) else { return Ok(None) };
+        let Some((upper, lowers)) = layer_folders(&self.store, chain)? else { return Ok(None) };
         let (reader, mut writer) = io::pipe()?;
         let options = worker::pack_options();
         // The store handle keeps the folders from being collected meanwhile.
@@ -117,7 +128,7 @@ impl BlobSource for ImageBlobs {
             Err(e) if e.is_missing() => {}
             Err(e) => return Err(other(e)),
         }
-        self.packed(&DiffId(blob.digest))?.ok_or_else(|| {
+        self.packed(&blob.digest)?.ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, format!("blob {} is not in the store", blob.digest))
         })
     }

@@ -234,12 +234,12 @@ pub async fn export(
         OutputKind::OciArchive { dest } | OutputKind::Docker { dest } => {
             let docker = matches!(output.kind, OutputKind::Docker { .. });
             let named = [Named { references: names.clone(), content: content.clone() }];
-            let (source, dest) = (blobs(&session.store, &packed), dest.clone());
+            let (source, dest) = (ImageBlobs::of(&session.store, [&content])?, dest.clone());
             par::blocking(move || write_file(&dest, |out| archive(out, &named, &source, docker))).await?;
         }
         OutputKind::OciFolder { dest } => {
             let named = [Named { references: names.clone(), content: content.clone() }];
-            let (source, dest) = (blobs(&session.store, &packed), dest.clone());
+            let (source, dest) = (ImageBlobs::of(&session.store, [&content])?, dest.clone());
             par::blocking(move || exporter::write_layout(&dest, &named, &source)).await?;
         }
         OutputKind::Tar { .. } | OutputKind::Local { .. } => {}
@@ -264,17 +264,6 @@ pub fn content(store: &store::LocalStore, images: &[Image], output: &Output) -> 
     let index = oci::mutate::index(entries, output.format(), BTreeMap::new());
     store.put_blob(&index.bytes)?;
     Ok(Content::index(index, images.iter().map(|i| i.manifest.clone()).collect()))
-}
-
-/// Blobs of all platforms. Layers of different platforms never share a chain, so each is looked up in the
-/// chain of its own image.
-fn blobs(store: &store::LocalStore, images: &[Image]) -> ImageBlobs {
-    let diff_ids = match images {
-        [image] => image.config.value.rootfs.diff_ids.clone(),
-        // Packed layers of several platforms are all blobs by now.
-        _ => Vec::new(),
-    };
-    ImageBlobs { store: store.clone(), diff_ids }
 }
 
 /// Point names at an image.

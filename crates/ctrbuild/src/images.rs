@@ -3,7 +3,7 @@
 use crate::blobs::{ImageBlobs, StoreSink};
 use crate::compose::{self, Compression, Recompress};
 use crate::{Error, ErrorKind, Session, lookup};
-use digest::{Digest, DiffId};
+use digest::Digest;
 use oci::media::Format;
 use oci::{Content, Document, Image, ImageConfig, Platform, Reference};
 use std::collections::BTreeMap;
@@ -193,6 +193,15 @@ pub fn keep_untagged(session: &Session, content: &Content) -> Result<(), Error> 
     Ok(())
 }
 
+/// Forget images that have no name. Returns how many.
+pub fn remove_untagged(store: &LocalStore) -> Result<usize, Error> {
+    let mut count = 0;
+    for found in store.list_refs()?.iter().filter(|r| r.name.starts_with(UNTAGGED)) {
+        count += usize::from(store.delete_ref(&found.name, &Expected::Digest(found.target.digest))?);
+    }
+    Ok(count)
+}
+
 /// What removing an image did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemovedName {
@@ -359,7 +368,7 @@ pub async fn push_content(
     progress: Arc<dyn registry::Progress>,
 ) -> Result<(), Error> {
     let client = (session.registry)()?;
-    let source = Arc::new(ImageBlobs { store: session.store.clone(), diff_ids: Vec::new() });
+    let source = Arc::new(ImageBlobs::of(&session.store, [content])?);
     let mut mounts = registry::MountHints::new();
     for found in session.store.list_refs()? {
         let Ok(other) = found.name.parse::<Reference>() else { continue };
@@ -447,7 +456,6 @@ fn remember_layers(store: &LocalStore, image: &Image) -> Result<(), Error> {
 /// Save images to an archive: an OCI layout that docker and podman load too.
 pub fn save(session: &Session, names: &[String], dest: &crate::export::Destination, docker: bool) -> Result<(), Error> {
     let mut named: BTreeMap<Digest, exporter::Named> = BTreeMap::new();
-    let mut diff_ids: Vec<DiffId> = Vec::new();
     for name in names {
         let found = find(&session.store, name)?;
         for image in images_of(&session.store, &found.document)? {
@@ -459,14 +467,13 @@ pub fn save(session: &Session, names: &[String], dest: &crate::export::Destinati
                 return Err(Error::new(ErrorKind::NotFound, format!("{name} is not complete in the store"))
                     .hint(format!("fetch its layers first: ctrbuild pull {name}")));
             }
-            diff_ids = image.config.value.rootfs.diff_ids.clone();
         }
         let content = content_of(&session.store, &found.document)?;
         let entry = named.entry(content.digest()).or_insert_with(|| exporter::Named { references: Vec::new(), content });
         entry.references.extend(found.refs.iter().filter_map(|r| r.name.parse::<Reference>().ok()));
     }
     let named: Vec<exporter::Named> = named.into_values().collect();
-    let source = SavedBlobs { store: session.store.clone(), chains: chains(session, &named)?, last: diff_ids };
+    let source = ImageBlobs::of(&session.store, named.iter().map(|n| &n.content))?;
     crate::export::write_file(dest, |out| {
         match docker {
             true => exporter::write_docker_archive(out, &named, &source).map(|_| ())?,
@@ -474,35 +481,6 @@ pub fn save(session: &Session, names: &[String], dest: &crate::export::Destinati
         }
         Ok(())
     })
-}
-
-/// The chain of layers that each unpacked layer stands in.
-fn chains(session: &Session, named: &[exporter::Named]) -> Result<BTreeMap<Digest, Vec<DiffId>>, Error> {
-    let mut out = BTreeMap::new();
-    for image in named {
-        for manifest in image.content.manifests() {
-            let Some(config) = lookup::config(&session.store, manifest)? else { continue };
-            let diffs = &config.value.rootfs.diff_ids;
-            for (i, diff) in diffs.iter().enumerate() {
-                out.entry(diff.0).or_insert_with(|| diffs[..=i].to_vec());
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// Blobs of several images at once.
-struct SavedBlobs {
-    store: LocalStore,
-    chains: BTreeMap<Digest, Vec<DiffId>>,
-    last: Vec<DiffId>,
-}
-
-impl oci::BlobSource for SavedBlobs {
-    fn open(&self, blob: &oci::Descriptor) -> std::io::Result<Box<dyn Read + Send>> {
-        let diff_ids = self.chains.get(&blob.digest).unwrap_or(&self.last).clone();
-        ImageBlobs { store: self.store.clone(), diff_ids }.open(blob)
-    }
 }
 
 /// Make an image of one layer from a tar of a root file system, packed or not. `created` is in seconds

@@ -27,6 +27,10 @@ pub fn run(global: &Global, args: &PruneArgs) -> Result<ExitCode, Error> {
         if args.all && !args.force && std::io::stdin().is_terminal() && !confirmed()? {
             return Ok(ExitCode::FAILURE);
         }
+        let untagged = ctrbuild::images::remove_untagged(&session.store)?;
+        if untagged > 0 {
+            println!("Untagged images: {untagged}");
+        }
         session.store.gc(&policy)?
     };
     for removed in &report.removed {
