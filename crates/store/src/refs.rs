@@ -93,6 +93,14 @@ impl LocalStore {
         let path = self.path("refs").join(file_name(name)?);
         self.expect_ref(name, expected)?;
         self.seal_batch()?;
+        // A cached build sets the same reference again and again: nothing to write, nothing to sync.
+        if let Some(old) = self.get_ref(name)?
+            && old.target == target
+            && old.kind == kind
+            && self.blob_size(&target.digest)?.is_some()
+        {
+            return Ok(old);
+        }
         let record = RefV1 {
             version: 1,
             name: name.to_string(),
