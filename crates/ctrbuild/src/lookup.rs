@@ -55,7 +55,7 @@ async fn by_reference(
         let mut error = Error::from(e);
         error.message = format!("failed to resolve source metadata for {name}: {}", error.message);
         let suite = reference.tag().map(|t| t.trim_end_matches("-slim"));
-        if reference.familiar_name() == "debian" && suite.is_some_and(|s| debian::KNOWN_SUITES.contains(&s)) {
+        if reference.familiar_name() == "debian" && suite.is_some_and(|s| crate::os_image::DEBIAN_TAGS.contains(&s)) {
             error.hint = Some(format!("without a registry, make the base image from Debian's packages: ctrbuild os-image install {}", reference.familiar()));
         }
         error

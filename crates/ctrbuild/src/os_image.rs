@@ -12,6 +12,10 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// Tags of `debian` that can be made here (each also with `-slim`); only hints rely on it.
+pub const DEBIAN_TAGS: [&str; 9] =
+    ["latest", "stable", "oldstable", "testing", "sid", "bullseye", "bookworm", "trixie", "forky"];
+
 /// What to install and from where.
 #[derive(Debug, Clone)]
 pub struct InstallRequest {
