@@ -11,6 +11,7 @@ mod compose;
 mod context;
 mod error;
 mod export;
+pub mod housekeeping;
 pub mod images;
 mod lookup;
 pub mod os_image;

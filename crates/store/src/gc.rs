@@ -99,7 +99,6 @@ impl LocalStore {
             report.removed.push(Removed { kind: Kind::Partial, id: format!("{count} downloads"), bytes });
         }
         self.drop_dead_key_locks()?;
-        self.drop_old_logs()?;
         if let Some(unused_for) = policy.unused_for {
             for (id, path, bytes) in self.drop_mounts(unused_for)? {
                 disk::remove_tree(&path)?;

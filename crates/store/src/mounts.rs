@@ -1,17 +1,13 @@
-//! Folders of cache mounts and logs of builds: things that steps leave beside layers.
+//! Folders of cache mounts, which steps leave beside layers.
 //!
 //! `mounts/<key>/<slot>/fs` with a lock `<slot>.lock` beside it; a mount in use holds the lock. The store
 //! knows no steps: whoever runs them makes the folders (crate `worker`), the store counts and collects them.
 
 use crate::disk;
-use crate::error::Context;
 use crate::{LocalStore, Result};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-
-/// Builds whose logs are kept.
-const KEPT_LOGS: usize = 50;
 
 /// One folder of a cache mount.
 #[derive(Debug, Clone)]
@@ -59,17 +55,5 @@ impl LocalStore {
             out.push((mount.name, self.to_trash(&mount.path)?, bytes));
         }
         Ok(out)
-    }
-
-    /// Remove the logs of all but the newest builds. Their folders' names begin with the time.
-    pub(crate) fn drop_old_logs(&self) -> Result<()> {
-        let dir = self.path("logs");
-        let mut names = disk::names(&dir)?;
-        let time = |name: &str| name.split('-').next().and_then(|t| t.parse::<u64>().ok()).unwrap_or(0);
-        names.sort_by_key(|name| std::cmp::Reverse(time(name)));
-        for name in names.into_iter().skip(KEPT_LOGS) {
-            fs::remove_dir_all(dir.join(&name)).at("remove", &dir.join(name))?;
-        }
-        Ok(())
     }
 }
