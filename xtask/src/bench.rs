@@ -1,0 +1,283 @@
+//! `cargo xtask bench`: what is promised of speed and memory, with Debian's buildah as peer in the same run.
+//!
+//! Figures of one machine say little: each is printed with its ratio to the peer's.
+
+use crate::machine::{Scratch, command, has, is_root, output};
+use crate::{dist, packages};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Steps of the chain; the peer gets fewer, it takes half a second for each.
+const STEPS: u32 = 60;
+const PEER_STEPS: u32 = 10;
+/// Size of the big layers, in MiB.
+const BIG: u64 = 500;
+
+/// Promises: milliseconds a step, milliseconds of a cached build, MiB of memory.
+const STEP_MS: f64 = 25.0;
+const CACHED_MS: f64 = 20.0;
+const MEMORY_MIB: f64 = 64.0;
+
+struct Bench {
+    ctrbuild: PathBuf,
+    dir: Scratch,
+    peer: bool,
+}
+
+/// `what` are some of `steps`, `cached`, `memory`; all, if it is empty. Whether all promises were kept.
+pub fn run(what: &[&str]) -> Result<bool> {
+    if !is_root() {
+        bail!("bench needs root: it compares with programs that do");
+    }
+    if let Some(other) = what.iter().find(|w| !["steps", "cached", "memory"].contains(w)) {
+        bail!("bench knows steps, cached and memory, not {other}");
+    }
+    packages::for_bench()?;
+    let bench = Bench { ctrbuild: dist::build()?, dir: Scratch::new("bench")?, peer: has("buildah") };
+    bench.make_base()?;
+    let wanted = |name: &str| what.is_empty() || what.contains(&name);
+    let mut kept = true;
+    if wanted("steps") {
+        kept &= bench.steps()?;
+    }
+    if wanted("cached") {
+        kept &= bench.cached()?;
+    }
+    if wanted("memory") {
+        kept &= bench.memory()?;
+    }
+    Ok(kept)
+}
+
+fn verdict(name: &str, found: f64, promised: f64, unit: &str, peer: Option<f64>) -> bool {
+    let kept = found < promised;
+    print!(
+        "{name:<28} {found:8.1} {unit}   promised < {promised} {unit}: {}",
+        if kept { "kept" } else { "NOT KEPT" }
+    );
+    match peer {
+        Some(peer) => println!("   buildah {peer:8.1} {unit}, {:.1} times as much", peer / found),
+        None => println!(),
+    }
+    kept
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+impl Bench {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn ctrbuild(&self, store: &str) -> Command {
+        let mut command = command(&[&self.ctrbuild.to_string_lossy(), "--root"]);
+        command.arg(self.path(store));
+        command
+    }
+
+    fn buildah(&self) -> Command {
+        let mut command = command(&["buildah", "--root"]);
+        command.arg(self.path("peer/root")).arg("--runroot").arg(self.path("peer/run"));
+        command.args(["--storage-driver", "overlay"]);
+        command
+    }
+
+    /// A root file system of busybox, for both.
+    fn make_base(&self) -> Result<()> {
+        let root = self.path("base");
+        for folder in ["bin", "tmp", "etc"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox")).context("busybox-static is not installed")?;
+        for applet in ["sh", "true", "cat", "echo"] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
+        }
+        let tar = self.path("base.tar");
+        output(command(&["tar", "-C"]).arg(&root).arg("-cf").arg(&tar).arg("."))?;
+        output(self.ctrbuild("store").arg("import").arg(&tar).arg("base"))?;
+        if self.peer {
+            let context = self.path("peer-base");
+            fs::create_dir_all(&context)?;
+            fs::copy(&tar, context.join("base.tar"))?;
+            fs::write(context.join("Dockerfile"), "FROM scratch\nADD base.tar /\n")?;
+            output(self.buildah().args(["bud", "-q", "-t", "localhost/base"]).arg(&context))?;
+        }
+        Ok(())
+    }
+
+    fn chain(&self, name: &str, from: &str, steps: u32) -> Result<PathBuf> {
+        let context = self.path(name);
+        fs::create_dir_all(&context)?;
+        let mut recipe = format!("FROM {from}\nCOPY hello /hello\n");
+        for n in 0..steps {
+            recipe.push_str(&format!("RUN echo {n} > /step\n"));
+        }
+        fs::write(context.join("Dockerfile"), recipe)?;
+        fs::write(context.join("hello"), "hello\n")?;
+        Ok(context)
+    }
+
+    fn timed(&self, command: &mut Command) -> Result<f64> {
+        let started = Instant::now();
+        output(command.stderr(Stdio::piped()))?;
+        Ok(started.elapsed().as_secs_f64() * 1000.0)
+    }
+
+    /// A chain of trivial RUN steps, nothing cached.
+    fn steps(&self) -> Result<bool> {
+        let context = self.chain("chain", "base", STEPS)?;
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.push(self.timed(self.ctrbuild("store").args(["build", "-q", "--no-cache"]).arg(&context))?);
+        }
+        let peer = match self.peer {
+            false => None,
+            true => {
+                let context = self.chain("peer-chain", "localhost/base", PEER_STEPS)?;
+                let mut bud = self.buildah();
+                Some(self.timed(bud.args(["bud", "-q", "--layers"]).arg(&context))? / f64::from(PEER_STEPS))
+            }
+        };
+        Ok(verdict("a step of a chain", median(all) / f64::from(STEPS), STEP_MS, "ms", peer))
+    }
+
+    /// The whole process, everything cached.
+    fn cached(&self) -> Result<bool> {
+        let context = self.chain("cached", "base", 5)?;
+        let build = || self.timed(self.ctrbuild("store").args(["build", "-q"]).arg(&context));
+        build()?;
+        let all = (0..20).map(|_| build()).collect::<Result<Vec<_>>>()?;
+        let peer = match self.peer {
+            false => None,
+            true => {
+                let context = self.chain("peer-cached", "localhost/base", 5)?;
+                let build = || self.timed(self.buildah().args(["bud", "-q", "--layers"]).arg(&context));
+                build()?;
+                Some(median((0..3).map(|_| build()).collect::<Result<Vec<_>>>()?))
+            }
+        };
+        Ok(verdict("all cached, whole process", median(all), CACHED_MS, "ms", peer))
+    }
+
+    /// Pull, build and push of layers of 500 MB.
+    fn memory(&self) -> Result<bool> {
+        let registry = Registry::start(&self.path("registry"))?;
+        let context = self.path("big");
+        fs::create_dir_all(&context)?;
+        noise(&context.join("big"), BIG)?;
+        fs::write(context.join("Dockerfile"), "FROM base\nCOPY big /big\n")?;
+        let name = format!("{}/big", registry.domain);
+        let push = peak(self.ctrbuild("store").args(["build", "-q", "--push", "-t", &name]).arg(&context))?;
+        let next = self.path("big-next");
+        fs::create_dir_all(&next)?;
+        fs::write(next.join("Dockerfile"), format!("FROM {name}\nRUN cat /big > /again\n"))?;
+        let again = format!("{}/again", registry.domain);
+        let pull = peak(self.ctrbuild("store-2").args(["build", "-q", "--push", "-t", &again]).arg(&next))?;
+        let peer = match self.peer {
+            false => None,
+            true => {
+                let mut bud = self.buildah();
+                let bud = bud.args(["bud", "-q", "--layers", "--tls-verify=false", "-t", "localhost/again"]);
+                Some(peak(bud.arg(&next))?)
+            }
+        };
+        drop(registry);
+        let first = verdict("memory: build, push 500 MB", push, MEMORY_MIB, "MiB", None);
+        Ok(verdict("memory: pull, build, push", pull, MEMORY_MIB, "MiB", peer) && first)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if self.peer {
+            // Its overlays stay mounted otherwise, and the folder could not be removed.
+            let _ = self.buildah().args(["rm", "--all"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let overlay = self.path("peer/root/overlay");
+            let mut umount = command(&["umount", "-q"]);
+            let _ = umount.arg(overlay).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// Bytes that do not compress, the same each time.
+fn noise(path: &Path, mib: u64) -> Result<()> {
+    let mut file = std::io::BufWriter::with_capacity(1 << 20, fs::File::create(path)?);
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    for _ in 0..(mib << 20) / 8 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        file.write_all(&state.to_le_bytes())?;
+    }
+    Ok(file.flush()?)
+}
+
+/// Run to the end; the process's peak of resident memory in MiB, as the kernel counted it.
+fn peak(command: &mut Command) -> Result<f64> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut high = 0u64;
+    let ended = loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+        high = high.max(kib.unwrap_or(0));
+        if let Some(ended) = child.try_wait()? {
+            break ended;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    if !ended.success() {
+        bail!("{}: {ended}", command.get_program().to_string_lossy());
+    }
+    Ok(high as f64 / 1024.0)
+}
+
+/// Debian's docker-registry on a free port of loopback.
+struct Registry {
+    child: Child,
+    domain: String,
+}
+
+impl Registry {
+    fn start(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let domain = format!("127.0.0.1:{port}");
+        let config = folder.join("config.yml");
+        fs::write(
+            &config,
+            format!(
+                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+                 storage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: \"{domain}\"}}\n",
+                folder.display()
+            ),
+        )?;
+        let mut serve = command(&["docker-registry", "serve"]);
+        let serve = serve.arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+        let registry = Registry { child: serve.spawn().context("docker-registry is not installed")?, domain };
+        let started = Instant::now();
+        while TcpStream::connect(&registry.domain).is_err() {
+            if started.elapsed() > Duration::from_secs(20) {
+                bail!("docker-registry does not listen");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(registry)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
