@@ -3,8 +3,8 @@
 use crate::chmod::SymbolicMode;
 use crate::copy::{ModeChange, Style, Target, io};
 use crate::select::{Kind, Selected, Tree};
-use crate::{LocalWorker, hash, layers_tree, passwd, store_error};
-use graph::{CopyAction, CopyFrom, FileAction, FileOp, MkdirAction, Mode, Op, Owner, PathSelector};
+use crate::{LocalWorker, hash, layers_tree, passwd, relink, store_error};
+use graph::{CopyAction, CopyFrom, FileAction, MkdirAction, Mode, Op, Owner, PathSelector};
 use sandbox::{MountFd, Overlay, RootDir, Upper};
 use solver::{ErrorKind, InputValue, Job};
 use std::sync::Arc;
@@ -23,11 +23,21 @@ pub fn run(worker: &LocalWorker, job: &Job) -> Result<Vec<SnapshotId>, ErrorKind
     let store = worker.store();
     let active = store.prepare().map_err(|e| store_error(&e))?;
     let (mount, root) = open_root(worker, &active, &base)?;
+    let relink = if base.is_empty() { None } else { relink::key(worker, job, op, &root)? };
+    if let Some(key) = relink
+        && !job.fresh_mounts
+        && let Some(found) = store.cache_get(&key).map_err(|e| store_error(&e))?
+    {
+        return Ok(base.into_iter().chain(found.snapshots).collect());
+    }
     for action in &op.actions {
-        apply(worker, job, op, action, &root, !base.is_empty())?;
+        apply(worker, job, action, &root, !base.is_empty())?;
     }
     drop((root, mount));
     let id = store.commit(active, Default::default()).map_err(|e| store_error(&e))?;
+    if let Some(key) = relink {
+        store.cache_put(&key, crate::record_of(&id)).map_err(|e| store_error(&e))?;
+    }
     let mut layers = base;
     layers.push(id);
     Ok(layers)
@@ -54,7 +64,6 @@ fn open_root(
 fn apply(
     worker: &LocalWorker,
     job: &Job,
-    op: &FileOp,
     action: &FileAction,
     root: &RootDir,
     has_base: bool,
@@ -80,7 +89,7 @@ fn apply(
             match &copy.from {
                 CopyFrom::Inline { name, data } => target.write_file(name, data, 0o644, &copy.dest),
                 CopyFrom::Input { input, selector } => {
-                    let (tree, selection) = source(worker, job, op, *input, selector)?;
+                    let (tree, selection) = source(worker, job, *input, selector)?;
                     for selected in selection.iter() {
                         if copy.unpack && unpack(&tree, selected, &target, copy)? {
                             continue;
@@ -94,10 +103,10 @@ fn apply(
     }
 }
 
-fn source(
+/// The tree of an input, and what a selector picks from it.
+pub fn source(
     worker: &LocalWorker,
     job: &Job,
-    _op: &FileOp,
     input: usize,
     selector: &PathSelector,
 ) -> Result<(Tree, Arc<Vec<Selected>>), ErrorKind> {

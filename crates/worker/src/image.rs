@@ -185,15 +185,7 @@ impl LocalWorker {
         let store = self.store();
         let id = store.commit(active, meta(report)).map_err(|e| store_error(&e))?;
         if let Some(chain) = chain {
-            let record = store::RecordV1 {
-                payload: serde_json::Value::Null,
-                snapshots: vec![id.clone()],
-                blobs: Vec::new(),
-                op: None,
-                parts: BTreeMap::new(),
-                created: 0,
-            };
-            store.cache_put(&layer_key("chain", &chain.0), record).map_err(|e| store_error(&e))?;
+            store.cache_put(&layer_key("chain", &chain.0), crate::record_of(&id)).map_err(|e| store_error(&e))?;
         }
         Ok(id)
     }

@@ -20,6 +20,7 @@ mod hash;
 mod image;
 mod log;
 mod passwd;
+mod relink;
 mod select;
 mod transfer;
 
@@ -323,16 +324,20 @@ impl LocalWorker {
         }
         drop(root);
         let id = store.commit(active, Default::default()).map_err(|e| store_error(&e))?;
-        let record = store::RecordV1 {
-            payload: serde_json::Value::Null,
-            snapshots: vec![id.clone()],
-            blobs: Vec::new(),
-            op: None,
-            parts: BTreeMap::new(),
-            created: 0,
-        };
-        store.cache_put(&key, record).map_err(|e| store_error(&e))?;
+        store.cache_put(&key, record_of(&id)).map_err(|e| store_error(&e))?;
         Ok(id)
+    }
+}
+
+/// A cache record of one snapshot and nothing else.
+pub(crate) fn record_of(id: &SnapshotId) -> store::RecordV1 {
+    store::RecordV1 {
+        payload: serde_json::Value::Null,
+        snapshots: vec![id.clone()],
+        blobs: Vec::new(),
+        op: None,
+        parts: BTreeMap::new(),
+        created: 0,
     }
 }
 
