@@ -44,6 +44,11 @@ impl Client {
         Client { http: Arc::new(Transport::new(config)), limits }
     }
 
+    /// The settings it was made from.
+    pub fn config(&self) -> &Config {
+        self.http.config()
+    }
+
     /// Check that the registry is there and that it accepts the credentials for it, if there are any.
     pub async fn ping(&self, domain: &str) -> Result<(), Error> {
         let ep = self.http.origin(domain)?;

@@ -40,4 +40,5 @@ pub use login::{Kept, forget_credential, save_credential};
 pub use progress::{Event, Progress, Silent};
 pub use pull::Resolved;
 pub use push::MountHints;
+pub use tls::web_client;
 pub use upload::Uploaded;

@@ -21,13 +21,27 @@ const BUNDLES: [&str; 6] = [
     "/var/lib/ca-certificates/ca-bundle.pem",
 ];
 
-/// The client for `host` (`name` or `name:port`). Blocking: reads certificate files.
+/// The client for the registry `host` (`name` or `name:port`). Blocking: reads certificate files.
 pub(crate) fn client_for(config: &Config, host: &str) -> Result<reqwest::Client, Error> {
-    let setup = |what: String| Error::Setup { what };
     let tls = match config.insecure.get(host) {
         Some(Insecure::UnverifiedTls) => unverified()?,
-        _ => verified(config, host)?,
+        _ => verified(config, Some(host))?,
     };
+    client_with(config, tls)
+}
+
+/// A client for hosts that are no registries: the same trust, proxies and time limit for connections, but
+/// never unverified TLS and no certificate of a registry. It follows no redirects. Blocking: reads
+/// certificate files.
+///
+/// # Errors
+/// [`Error::Setup`] where a certificate file or the proxy's URL is unusable.
+pub fn web_client(config: &Config) -> Result<reqwest::Client, Error> {
+    client_with(config, verified(config, None)?)
+}
+
+fn client_with(config: &Config, tls: ClientConfig) -> Result<reqwest::Client, Error> {
+    let setup = |what: String| Error::Setup { what };
     let mut builder = reqwest::Client::builder()
         .user_agent(&config.user_agent)
         .redirect(reqwest::redirect::Policy::none())
@@ -73,7 +87,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn verified(config: &Config, host: &str) -> Result<ClientConfig, Error> {
+fn verified(config: &Config, host: Option<&str>) -> Result<ClientConfig, Error> {
     let setup = |what: String| Error::Setup { what };
     let mut roots = RootCertStore::empty();
     for path in bundle_files(config)? {
@@ -82,7 +96,7 @@ fn verified(config: &Config, host: &str) -> Result<ClientConfig, Error> {
         roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok));
     }
     let mut identity = None;
-    for dir in host_dirs(config, host) {
+    for dir in host.into_iter().flat_map(|h| host_dirs(config, h)) {
         for path in sorted_files(&dir)? {
             let read = || fs::read(&path).map_err(|e| setup(format!("cannot read {}: {e}", path.display())));
             match path.extension().and_then(|e| e.to_str()) {
