@@ -1,0 +1,228 @@
+//! Rules of users, as data.
+//!
+//! ```toml
+//! [[lint.rule]]
+//! name = "no-npm"
+//! message = "use pnpm instead of npm"
+//! severity = "error"              # default: warning
+//! instruction = ["RUN"]           # default: any
+//! command = "npm"                 # a command inside of RUN; a glob
+//! args = ["install"]              # the command has all of these; globs
+//! without = ["--ignore-scripts"]  # and none of these
+//! value = "*"                     # a glob over the whole instruction
+//! stage = "last"                  # last, any, or a stage's name; default: any
+//! replace = "pnpm"                # fix: what comes instead of the command's name
+//! bad = "FROM a\nRUN npm install\n"
+//! good = "FROM a\nRUN pnpm install\n"
+//! ```
+
+use crate::config::{ConfigError, Level, Options, read_severity};
+use crate::context::{Context, Finding, Node};
+use diagnostic::{Applicability, Diagnostic, Fix, Severity, SourceFile, TextRange};
+use dockerfile::glob;
+use serde::Deserialize;
+
+/// A rule as it is written.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct CustomRuleV1 {
+    /// Its name.
+    pub name: String,
+    /// What is wrong.
+    pub message: String,
+    /// How grave it is.
+    pub severity: Option<String>,
+    /// Instructions it looks at.
+    pub instruction: Vec<String>,
+    /// A command inside of RUN.
+    pub command: Option<String>,
+    /// Arguments the command has.
+    pub args: Vec<String>,
+    /// Arguments the command has not.
+    pub without: Vec<String>,
+    /// A flag of the instruction, such as `--mount=*`.
+    pub flag: Option<String>,
+    /// The whole instruction.
+    pub value: Option<String>,
+    /// The stage.
+    pub stage: Option<String>,
+    /// What to write instead of the command's name.
+    pub replace: Option<String>,
+    /// A recipe it must complain about.
+    pub bad: Option<String>,
+    /// A recipe it must not complain about.
+    pub good: Option<String>,
+}
+
+/// A rule that was checked.
+#[derive(Clone, Debug)]
+pub struct CustomRule {
+    text: CustomRuleV1,
+    severity: Option<Severity>,
+    default: Severity,
+}
+
+impl CustomRule {
+    /// Checks a rule and runs its tests.
+    ///
+    /// # Errors
+    /// The rule has no name or message, a glob is no glob, or a test fails.
+    pub fn new(text: CustomRuleV1) -> Result<Self, ConfigError> {
+        let fail = |message: &str| ConfigError::Custom { name: text.name.clone(), message: message.to_owned() };
+        if text.name.is_empty() || text.message.is_empty() {
+            return Err(fail("a rule needs a name and a message"));
+        }
+        if crate::find_rule(&text.name).is_some() {
+            return Err(fail("the name is taken"));
+        }
+        if text.command.is_none() && (!text.args.is_empty() || !text.without.is_empty() || text.replace.is_some()) {
+            return Err(fail("args, without and replace need a command"));
+        }
+        let globs = text.command.iter().chain(&text.args).chain(&text.without).chain(&text.flag).chain(&text.value);
+        for pattern in globs {
+            glob::matches(pattern, "").map_err(|_| fail("a pattern has a syntax error"))?;
+        }
+        let default = match &text.severity {
+            None => Severity::Warning,
+            Some(name) => read_severity(name).ok_or_else(|| fail("no such severity"))?,
+        };
+        let rule = Self { text, severity: Some(default), default };
+        let finds = |recipe: &str| {
+            let parsed = dockerfile::parse(SourceFile::new("test", recipe));
+            let options = Options { inline: false, ..Options::default() };
+            !rule.check(&Context::new(&parsed, &options)).is_empty()
+        };
+        if rule.text.bad.as_deref().is_some_and(|bad| !finds(bad)) {
+            return Err(ConfigError::Custom { name: rule.text.name, message: "nothing is found in the bad example".into() });
+        }
+        if rule.text.good.as_deref().is_some_and(finds) {
+            return Err(ConfigError::Custom { name: rule.text.name, message: "something is found in the good example".into() });
+        }
+        Ok(rule)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.text.name
+    }
+
+    /// Sets whether and how it runs.
+    pub fn set(&mut self, level: Level) {
+        self.severity = match level {
+            Level::Off => None,
+            Level::On => Some(self.default),
+            Level::As(severity) => Some(severity),
+        };
+    }
+
+    /// Looks for it.
+    pub fn check(&self, cx: &Context<'_>) -> Vec<Finding> {
+        let Some(severity) = self.severity else { return Vec::new() };
+        let mut out = Vec::new();
+        let mut report = |range: TextRange, fix: Option<Fix>| {
+            let mut diagnostic = Diagnostic::new(self.text.name.clone(), severity, range, self.text.message.clone());
+            diagnostic.fix = fix;
+            let line = cx.instruction_line(range.start);
+            out.push(Finding { diagnostic, rule: None, instruction_line: line, scope: Some(line) });
+        };
+        for (stage, from) in cx.froms() {
+            let fits = self.text.command.is_none() && self.fits("FROM", &from.code, &from.flags, cx, stage.index);
+            if fits {
+                report(from.range, None);
+            }
+        }
+        for node in &cx.nodes {
+            if !self.fits(node.instruction.name(), &node.located.code, &node.located.flags, cx, node.stage) {
+                continue;
+            }
+            match &self.text.command {
+                None => report(node.located.range, None),
+                Some(command) => self.calls(node, command, &mut report),
+            }
+        }
+        out
+    }
+
+    fn fits(&self, name: &str, code: &str, flags: &[dockerfile::Word], cx: &Context<'_>, stage: usize) -> bool {
+        let wanted = &self.text.instruction;
+        let named = wanted.is_empty() || wanted.iter().any(|other| other.eq_ignore_ascii_case(name));
+        let value = self.text.value.as_deref().is_none_or(|pattern| wild(pattern, code));
+        let flag = self.text.flag.as_deref().is_none_or(|pattern| flags.iter().any(|flag| wild(pattern, &flag.value)));
+        let stage = match self.text.stage.as_deref() {
+            None | Some("any") => true,
+            Some("last") => cx.is_last(stage),
+            Some(name) => cx.stages().get(stage).and_then(|stage| stage.name.as_deref()) == Some(name),
+        };
+        named && value && flag && stage
+    }
+
+    fn calls(&self, node: &Node<'_>, command: &str, report: &mut impl FnMut(TextRange, Option<Fix>)) {
+        let Some((_, script)) = node.run() else { return };
+        for call in &script.calls {
+            let has = |pattern: &String| call.args.iter().any(|arg| wild(pattern, &arg.text));
+            if !wild(command, &call.name) || !self.text.args.iter().all(has) || self.text.without.iter().any(has) {
+                continue;
+            }
+            let name = node.place(call.name_span);
+            let fix = self.text.replace.as_ref().filter(|_| !script.exec).map(|with| {
+                Fix::replace(format!("write {with}"), Applicability::Unsafe, name, with.clone())
+            });
+            report(node.place(call.span), fix);
+        }
+    }
+}
+
+/// A glob whose `*` passes over `/` too.
+fn wild(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || *c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    p = at + 1;
+                    t = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule() -> CustomRuleV1 {
+        CustomRuleV1 {
+            name: "no-npm".into(),
+            message: "use pnpm".into(),
+            command: Some("npm".into()),
+            args: vec!["inst*".into()],
+            replace: Some("pnpm".into()),
+            bad: Some("FROM a\nRUN x && npm install\n".into()),
+            good: Some("FROM a\nRUN npm run x\n".into()),
+            ..CustomRuleV1::default()
+        }
+    }
+
+    #[test]
+    fn tests_of_rules_run() {
+        assert!(CustomRule::new(rule()).is_ok());
+        let wrong = CustomRuleV1 { good: rule().bad, ..rule() };
+        assert!(matches!(CustomRule::new(wrong), Err(ConfigError::Custom { .. })));
+        let wrong = CustomRuleV1 { name: "DL3008".into(), ..rule() };
+        assert!(CustomRule::new(wrong).is_err());
+        assert!(wild("a*c?", "a/b/cd") && !wild("a", "ab"));
+    }
+}
