@@ -75,10 +75,7 @@ pub fn credential_paths() -> Vec<PathBuf> {
     if let Some(file) = variable(&["REGISTRY_AUTH_FILE"]) {
         paths.push(PathBuf::from(file));
     }
-    match variable(&["DOCKER_CONFIG"]) {
-        Some(dir) => paths.push(Path::new(&dir).join("config.json")),
-        None => paths.extend(home().map(|h| h.join(".docker/config.json"))),
-    }
+    paths.extend(credential_file());
     if let Some(run) = variable(&["XDG_RUNTIME_DIR"]) {
         paths.push(Path::new(&run).join("containers/auth.json"));
     }
@@ -86,12 +83,28 @@ pub fn credential_paths() -> Vec<PathBuf> {
     paths
 }
 
+/// Docker's config.json.
+pub fn credential_file() -> Option<PathBuf> {
+    match variable(&["DOCKER_CONFIG"]) {
+        Some(dir) => Some(Path::new(&dir).join("config.json")),
+        None => home().map(|h| h.join(".docker/config.json")),
+    }
+}
+
+/// The folders of PATH.
+pub fn path_folders() -> Vec<PathBuf> {
+    std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default()
+}
+
 fn registry_client() -> Result<registry::Client, Error> {
-    let helpers = std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default();
-    let credentials = registry::CredentialFiles::load(&credential_paths(), helpers).map_err(|e| {
-        Error::world(ctrbuild::chain(&e)).hint(e.hint())
-    })?;
-    let mut config = registry::Config::new(Arc::new(credentials));
+    let credentials = registry::CredentialFiles::load(&credential_paths(), path_folders())
+        .map_err(|e| Error::world(ctrbuild::chain(&e)).hint(e.hint()))?;
+    Ok(registry::Client::new(registry_config(Arc::new(credentials))))
+}
+
+/// The client's settings on this machine.
+pub fn registry_config(credentials: Arc<dyn registry::Credentials>) -> registry::Config {
+    let mut config = registry::Config::new(credentials);
     config.user_agent = concat!("ctrbuild/", env!("CARGO_PKG_VERSION")).into();
     config.trust.file = variable(&["SSL_CERT_FILE"]).map(PathBuf::from);
     config.trust.dir = variable(&["SSL_CERT_DIR"]).map(PathBuf::from);
@@ -105,7 +118,7 @@ fn registry_client() -> Result<registry::Client, Error> {
     if let Some(cpus) = NonZeroUsize::new(processors()) {
         config.limits = par::Limits::for_cpus(cpus);
     }
-    Ok(registry::Client::new(config))
+    config
 }
 
 /// `CTRBUILD_INSECURE_REGISTRIES=host:port,…`: plain HTTP for these.
