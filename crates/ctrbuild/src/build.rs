@@ -101,6 +101,14 @@ fn parse(recipe: &Recipe) -> Result<dockerfile::Parsed, Error> {
     }
 }
 
+/// Whether `# syntax=` names the language that the built-in reader knows: docker/dockerfile, any version.
+fn is_own_syntax(text: &str) -> bool {
+    let image = text.split_whitespace().next().unwrap_or_default();
+    let name = image.strip_prefix("docker.io/").unwrap_or(image);
+    let name = name.split(['@', ':']).next().unwrap_or_default();
+    matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream" | "dockerfile")
+}
+
 async fn plans(
     session: &Session,
     request: &BuildRequest,
@@ -108,6 +116,11 @@ async fn plans(
     observer: &dyn BuildObserver,
 ) -> Result<Vec<Arc<Plan>>, Error> {
     let parsed = parse(&request.recipe)?;
+    if let Some(syntax) = &parsed.recipe.directives.syntax
+        && !is_own_syntax(&syntax.value)
+    {
+        observer.note(&format!("syntax {} is read by the built-in reader, which may not know all of it", syntax.value));
+    }
     let wanted: Vec<Option<Platform>> = match request.platforms.as_slice() {
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
