@@ -1,25 +1,44 @@
 //! Arguments, in the manner of `docker buildx`. One struct a command.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Build container images from Dockerfiles: no daemon, as root or rootless.
 #[derive(Debug, Parser)]
-#[command(name = "ctrbuild", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(name = "ctrbuild", version, max_term_width = 100)]
 #[command(after_help = "`ctrbuild .` is short for `ctrbuild build .`")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    build: BuildArgs,
+    command: Command,
 }
 
 impl Cli {
     pub fn split(self) -> (Global, Command) {
-        let command = self.command.unwrap_or(Command::Build(Box::new(self.build)));
-        (self.global, command)
+        (self.global, self.command)
+    }
+
+    /// The arguments of a process with `build` put in where they name no command: `ctrbuild .` and
+    /// `ctrbuild -t NAME .` are builds, with global options before them or not.
+    pub fn complete(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+        let mut args: Vec<OsString> = args.into_iter().collect();
+        let mut at = 1;
+        while let Some(arg) = args.get(at) {
+            match &*arg.to_string_lossy() {
+                "--root" => at += 2,
+                "--debug" => at += 1,
+                text if text.starts_with("--root=") => at += 1,
+                "-h" | "--help" | "-V" | "--version" | "help" => break,
+                text if Cli::command().find_subcommand(text).is_some() => break,
+                _ => {
+                    args.insert(at, "build".into());
+                    break;
+                }
+            }
+        }
+        args
     }
 }
 
@@ -56,6 +75,10 @@ pub enum Command {
     Pull(PullArgs),
     /// Send an image to a registry
     Push(PushArgs),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Forget the credentials of a registry
+    Logout(LogoutArgs),
     /// Load images from an archive or OCI layout
     Load(LoadArgs),
     /// Save images to an archive
@@ -69,6 +92,8 @@ pub enum Command {
     Df,
     /// Remove what is not used
     Prune(PruneArgs),
+    /// Open a shell where a build failed
+    Shell(ShellArgs),
     /// Look after the store
     #[command(subcommand)]
     Store(StoreCommand),
@@ -83,7 +108,7 @@ impl Command {
         !matches!(
             self,
             Command::Plan(_) | Command::Lint(_) | Command::Images(_) | Command::History(_) | Command::Inspect { .. }
-                | Command::Tag { .. } | Command::Debug(_)
+                | Command::Tag { .. } | Command::Debug(_) | Command::Login(_) | Command::Logout(_)
         )
     }
 }
@@ -132,12 +157,18 @@ pub struct BuildArgs {
     /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]
     #[arg(long, value_name = "SECRET")]
     pub secret: Vec<String>,
+    /// ssh agent for RUN --mount=type=ssh: default, ID, ID=SOCKET or ID=KEY[,KEY…]
+    #[arg(long, value_name = "AGENT")]
+    pub ssh: Vec<String>,
     /// Further context: NAME=FOLDER, NAME=docker-image://REF or NAME=oci-layout://PATH
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub build_context: Vec<String>,
     /// Network of steps
     #[arg(long, default_value = "default", value_name = "default|none|host")]
     pub network: String,
+    /// Let steps connect to these places only: HOST[:PORT], *.DOMAIN[:PORT], ADDRESS[:PORT]
+    #[arg(long, value_delimiter = ',', value_name = "PLACE")]
+    pub allow_net: Vec<String>,
     /// Further line of /etc/hosts in steps
     #[arg(long, value_name = "HOST:ADDRESS")]
     pub add_host: Vec<String>,
@@ -168,6 +199,12 @@ pub struct BuildArgs {
     /// Kill a step after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub step_timeout: Option<u64>,
+    /// Run a failed step up to so many times more, each time on a clean snapshot
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub step_retries: u32,
+    /// Copy the root file system of a failed step to a folder
+    #[arg(long, value_name = "DIR")]
+    pub on_fail_export: Option<PathBuf>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = "BUILDKIT_PROGRESS", value_name = "MODE")]
     pub progress: ProgressMode,
@@ -298,6 +335,23 @@ pub struct PushArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+pub struct LoginArgs {
+    /// HOST[:PORT] [default: docker.io]
+    pub registry: Option<String>,
+    #[arg(short, long)]
+    pub username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct LogoutArgs {
+    /// HOST[:PORT] [default: docker.io]
+    pub registry: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
     /// Archive or folder [default: standard input]
     #[arg(short, long, value_name = "FILE")]
@@ -383,6 +437,16 @@ pub struct PruneArgs {
     pub force: bool,
 }
 
+#[derive(Debug, Clone, Args)]
+pub struct ShellArgs {
+    /// In what the last failed step left, with its environment, user and working directory
+    #[arg(long, required = true)]
+    pub failed: bool,
+    /// Program to run instead of a shell
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
     /// Check every blob, record and reference
@@ -408,4 +472,36 @@ pub enum Debug {
     Graph(PlanArgs),
     /// Cache keys of the build graph
     Key(BuildArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_is_the_command_where_none_is_named() {
+        let complete = |line: &str| {
+            let args = Cli::complete(line.split(' ').map(OsString::from));
+            args.into_iter().map(|a| a.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        for (line, whole) in [
+            ("ctrbuild .", "ctrbuild build ."),
+            ("ctrbuild -t a .", "ctrbuild build -t a ."),
+            ("ctrbuild --root images .", "ctrbuild --root images build ."),
+            ("ctrbuild --root=x -", "ctrbuild --root=x build -"),
+            ("ctrbuild --root x images", "ctrbuild --root x images"),
+            ("ctrbuild build images", "ctrbuild build images"),
+            ("ctrbuild --help", "ctrbuild --help"),
+            ("ctrbuild help build", "ctrbuild help build"),
+            ("ctrbuild", "ctrbuild"),
+            ("ctrbuild --root", "ctrbuild --root"),
+        ] {
+            assert_eq!(complete(line), whole);
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

@@ -82,6 +82,12 @@ impl From<exporter::Error> for Error {
     }
 }
 
+impl From<remote::Error> for Error {
+    fn from(e: remote::Error) -> Self {
+        Error::world(chain(&e)).maybe_hint(e.hint())
+    }
+}
+
 impl From<layer::Error> for Error {
     fn from(e: layer::Error) -> Self {
         Error::world(chain(&e)).maybe_hint(e.hint())
@@ -105,14 +111,14 @@ impl From<plan::PlanError> for Error {
 impl From<&solver::ErrorKind> for Error {
     fn from(e: &solver::ErrorKind) -> Self {
         match e {
-            solver::ErrorKind::Step { status, log_tail, .. } => {
+            solver::ErrorKind::Step { status, log_tail, hint, .. } => {
                 let code = match status {
                     solver::StepStatus::Code(c) => *c,
                     solver::StepStatus::Signal(s) => 128 + s,
                     solver::StepStatus::OutOfMemory => 137,
                     solver::StepStatus::TimedOut => 124,
                 };
-                let mut error = Error::new(ErrorKind::Step(code), e.to_string());
+                let mut error = Error::new(ErrorKind::Step(code), e.to_string()).maybe_hint(hint.clone());
                 error.log_tail = log_tail.clone();
                 error
             }

@@ -16,6 +16,7 @@
 mod bpf;
 mod cgroup;
 mod error;
+mod netns;
 mod overlay;
 mod rootdir;
 mod runner;
@@ -27,12 +28,13 @@ pub mod userns;
 mod wire;
 
 pub use error::Error;
+pub use netns::IsolatedNetwork;
 pub use overlay::{Folder, MAX_LOWERS, MountFd, Overlay, OverlayOptions, Sync, Upper, XattrPrefix};
 pub use rootdir::{DirEntry, RootDir};
 pub use runtime::{Child, Killer, Runtime, Stdio};
 pub use spec::{
-    Access, BindSource, DEFAULT_HOSTNAME, Exit, Identity, Limits, Mount, MountKind, Network, SandboxSpec,
-    Security, Status, Stub, Ulimit, Usage, hosts_file,
+    Access, BindSource, DEFAULT_HOSTNAME, Exit, Identity, Input, Limits, Mount, MountKind, Network,
+    SandboxSpec, Security, Status, Stub, Ulimit, Usage, hosts_file,
 };
 
 /// Must be the first call of `main`, before any thread exists. Returns at once, unless this process was started

@@ -37,6 +37,8 @@ pub struct SandboxSpec {
     pub identity: Identity,
     /// Host name in the step's own uts namespace.
     pub hostname: String,
+    /// Standard input.
+    pub input: Input,
     /// Network of the step.
     pub network: Network,
     /// How far the step is confined.
@@ -64,6 +66,7 @@ impl SandboxSpec {
             cwd: PathBuf::from("/"),
             identity: Identity::default(),
             hostname: DEFAULT_HOSTNAME.into(),
+            input: Input::Empty,
             network: Network::Host,
             security: Security::Sandbox,
             limits: Limits::default(),
@@ -163,6 +166,21 @@ pub enum BindSource {
     },
     /// A file, folder or socket of the host, already opened (`O_PATH` is enough) by whoever checked it.
     Host(OwnedFd),
+}
+
+/// Standard input of a step.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub enum Input {
+    /// Nothing can be read: the rule for builds.
+    #[default]
+    Empty,
+    /// A file or pipe of the caller.
+    Stream(OwnedFd),
+    /// The lower end of a pseudo-terminal of the caller's own. It becomes the step's controlling terminal, and
+    /// output goes there too instead of to [`crate::Stdio`]. Never give a step the terminal that the builder was
+    /// started from: input can be pushed into a controlling terminal.
+    Terminal(OwnedFd),
 }
 
 /// Network of a step.

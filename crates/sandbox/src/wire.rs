@@ -182,7 +182,7 @@ macro_rules! wire_enums {
 
 wire_structs! {
     SandboxSpec {
-        root, root_access, mounts, args, env, cwd, identity, hostname, network, security, limits, hosts, resolv_conf,
+        root, root_access, mounts, args, env, cwd, identity, hostname, input, network, security, limits, hosts, resolv_conf,
         devices
     }
     Identity { uid, gid, groups }
@@ -206,6 +206,7 @@ wire_enums! {
         2 = File { content, mode, uid, gid }
     }
     BindSource { 0 = Tree { mount, subpath }, 1 = Host(fd) }
+    Input { 0 = Empty, 1 = Stream(fd), 2 = Terminal(fd) }
     Network { 0 = Host, 1 = None, 2 = Namespace(fd) }
     Status { 0 = Code(code), 1 = Signal(signal), 2 = OutOfMemory, 3 = TimedOut }
     Report { 0 = Started { process }, 1 = Failed(error), 2 = Ended(exit) }

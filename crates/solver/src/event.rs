@@ -11,6 +11,19 @@ pub enum LogStream {
     Stderr,
 }
 
+/// What one run of a step used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StepUsage {
+    /// Processor time, in user mode and in the kernel.
+    pub cpu: Duration,
+    /// Bytes.
+    pub peak_memory: u64,
+    /// Bytes read from devices.
+    pub read: u64,
+    /// Bytes written to devices.
+    pub written: u64,
+}
+
 /// Something happened to a vertex.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
@@ -34,6 +47,11 @@ pub enum Event<'a> {
         what: &'a str,
         done: u64,
         total: u64,
+    },
+    /// What a step used; comes before its end is told.
+    Used {
+        vertex: VertexRef,
+        usage: &'a StepUsage,
     },
     Finished {
         vertex: VertexRef,

@@ -17,7 +17,7 @@ mod event;
 mod key;
 mod solve;
 
-pub use event::{Event, LogStream, Observer, Quiet};
+pub use event::{Event, LogStream, Observer, Quiet, StepUsage};
 pub use key::{CACHE_SCHEMA, MissReason};
 pub use solve::{CacheMode, Executor, InputValue, Job, Solved, Solver};
 
@@ -38,7 +38,13 @@ pub struct SolveError {
 pub enum ErrorKind {
     /// A process of a step ended badly. `log_tail` holds its last lines.
     #[error("process {command:?} did not complete successfully: {status}")]
-    Step { command: String, status: StepStatus, log_tail: Vec<String> },
+    Step {
+        command: String,
+        status: StepStatus,
+        log_tail: Vec<String>,
+        /// What is known besides, for a hint: where the whole log is, how the step can be looked at.
+        hint: Option<String>,
+    },
     /// Anything else; `hint` says what can be done.
     #[error("{message}")]
     Other { message: String, hint: Option<String> },

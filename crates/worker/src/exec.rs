@@ -1,18 +1,26 @@
 //! Exec ops: one process in a sandbox, on a fresh snapshot.
 
+mod mounts;
+
 use crate::cache_mount::CacheMount;
 use crate::copy::io;
-use crate::log::{StepLog, pump};
-use crate::{LocalWorker, open_host, passwd, store_error};
-use graph::{ExecOp, MountKind, NetworkMode, Op, PathSelector, SecurityMode, Selector, Vertex};
+use crate::egress::{AllowList, Egress};
+use crate::failed::FailedStep;
+use crate::log::{StepLog, pump, remark};
+use crate::ssh::{Forwarding, SshAgent};
+use crate::{LocalWorker, passwd, store_error};
+use graph::{ExecOp, MountKind, NetworkMode, Op, SecurityMode, Vertex};
+use mounts::Gathered;
 use sandbox::{
-    Access, BindSource, Identity, Limits, Mount, MountFd, Network, Overlay, SandboxSpec, Security, Status, Stdio, Upper,
-    hosts_file,
+    Access, Exit, Identity, Limits, Mount, MountFd, Network, Overlay, SandboxSpec, Security, Status, Stdio,
+    Upper, Usage, hosts_file,
 };
-use solver::{ErrorKind, Job, LogStream, StepStatus};
+use solver::{ErrorKind, Event, Job, LogStream, StepStatus, StepUsage};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use store::{Active, SnapshotId};
 
@@ -25,8 +33,16 @@ pub struct Isolation {
     pub dns: Vec<String>,
     /// Kill a step after this long.
     pub step_timeout: Option<Duration>,
+    /// Run a failed step so many times more, each time on a clean snapshot.
+    pub step_retries: u32,
     /// Whole logs go here.
     pub logs: Option<crate::LogDir>,
+    /// ssh agents that steps may ask for, by id.
+    pub ssh: BTreeMap<String, SshAgent>,
+    /// Copy the root of a failed step to this folder.
+    pub fail_export: Option<PathBuf>,
+    /// Steps reach these places and nothing else.
+    pub allow_net: Option<AllowList>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,22 +59,54 @@ struct Running {
     pumps: Vec<std::thread::JoinHandle<()>>,
     active: Active,
     mount: MountFd,
-    /// Folders and locks of its mounts.
-    _mounts: Vec<Held>,
+    /// Folders, locks and services of its mounts.
+    _held: Vec<Held>,
+    /// Who and where it is, for a later look at it.
+    place: Place,
 }
 
-/// Something a mount needs until the step is over.
+/// Something a step needs until it is over.
 enum Held {
     Scratch { _active: Active },
     Cache { _mount: CacheMount },
+    Agent { _forwarding: Forwarding, _active: Active },
+    Network { _egress: Egress },
+}
+
+/// Where a step runs and as whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// Without secrets.
+    pub env: Vec<(String, String)>,
+    pub cwd: String,
+    pub identity: Identity,
+    pub hostname: String,
+}
+
+/// A step that ended badly, with what it left.
+struct Failed {
+    status: StepStatus,
+    log: Arc<StepLog>,
+    active: Active,
+    place: Place,
+}
+
+/// How one attempt ended.
+enum Ended {
+    Well(SnapshotId),
+    Badly(Box<Failed>),
 }
 
 /// Kills the step if the build stops waiting for it.
-struct KillOnDrop(Option<sandbox::Killer>);
+struct KillOnDrop {
+    killer: Option<sandbox::Killer>,
+    cancelled: Arc<AtomicBool>,
+}
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        if let Some(killer) = self.0.take() {
+        if let Some(killer) = self.killer.take() {
+            self.cancelled.store(true, Ordering::SeqCst);
             killer.kill();
         }
     }
@@ -67,14 +115,37 @@ impl Drop for KillOnDrop {
 /// Run an exec op; the result is its root's layers and one more.
 pub async fn run(worker: Arc<LocalWorker>, job: Job) -> Result<Vec<SnapshotId>, ErrorKind> {
     let job = Arc::new(job);
-    let (w, j) = (worker.clone(), job.clone());
-    let (running, base) = par::blocking(move || start(&w, &j)).await?;
-    let mut guard = KillOnDrop(Some(running.child.killer().map_err(io)?));
-    let result = par::blocking(move || finish(&worker, &job, running)).await;
-    guard.0 = None;
-    let mut layers = base;
-    layers.push(result?);
-    Ok(layers)
+    let attempts = worker.config.isolation.step_retries.saturating_add(1);
+    let mut attempt = 1;
+    loop {
+        let (w, j) = (worker.clone(), job.clone());
+        let (running, mut layers) = par::blocking(move || start(&w, &j)).await?;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let killer = running.child.killer().map_err(io)?;
+        let mut guard = KillOnDrop { killer: Some(killer), cancelled: cancelled.clone() };
+        let (w, j) = (worker.clone(), job.clone());
+        let ended = par::blocking(move || finish(&w, &j, running, &cancelled)).await;
+        guard.killer = None;
+        match ended? {
+            Ended::Well(layer) => {
+                layers.push(layer);
+                return Ok(layers);
+            }
+            Ended::Badly(failed) if attempt < attempts => {
+                let text = format!(
+                    "attempt {attempt} of {attempts} failed ({}); the step runs again",
+                    failed.status
+                );
+                remark(&text, &failed.log, &*job.observer, job.vertex);
+                attempt += 1;
+                // Removing what it left may take a while.
+                par::blocking(move || drop(failed)).await;
+            }
+            Ended::Badly(failed) => {
+                return Err(par::blocking(move || give_up(&worker, &job, *failed, layers)).await);
+            }
+        }
+    }
 }
 
 fn exec_of(vertex: &Vertex) -> Result<&ExecOp, ErrorKind> {
@@ -87,6 +158,7 @@ fn exec_of(vertex: &Vertex) -> Result<&ExecOp, ErrorKind> {
 fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), ErrorKind> {
     let vertex = job.graph.get(job.vertex);
     let exec = exec_of(vertex)?;
+    let isolation = &worker.config.isolation;
     let store = worker.store();
     let base = match exec.root {
         None => Vec::new(),
@@ -97,38 +169,68 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
     let root = mount.root().map_err(io)?;
     let user = passwd::process_user(&root, &exec.user)?;
 
-    let mut held = Vec::new();
-    let mut mounts = Vec::new();
-    let mut masks = Vec::new();
+    let mut gathered = Gathered::default();
+    let mut targets = Vec::new();
+    let mut agent = None;
     for m in &exec.mounts {
         let access = if m.readonly { Access::ReadOnly } else { Access::ReadWrite };
-        if let Some(kind) = mount_kind(worker, job, vertex, &m.kind, access, &mut held, &mut masks)? {
-            mounts.push(Mount::new(&m.target, kind));
+        if let Some(kind) = mounts::mount_kind(worker, job, vertex, &m.kind, access, &mut gathered)? {
+            if let MountKind::Ssh { .. } = m.kind {
+                agent.get_or_insert(&m.target);
+            }
+            targets.push(Mount::new(&m.target, kind));
         }
     }
-    let env = environment(worker, exec, &user.home, &mut masks)?;
-    let host_network = network_is_host(worker, exec);
-    let hostname = exec.hostname.clone().unwrap_or_else(|| sandbox::DEFAULT_HOSTNAME.to_string());
-    let extra: Vec<(String, String)> =
+    let mut env = environment(exec, &user.home);
+    if let Some(socket) = agent
+        && !env.iter().any(|(n, _)| n == "SSH_AUTH_SOCK")
+    {
+        set(&mut env, "SSH_AUTH_SOCK", socket.clone());
+    }
+    let place = Place {
+        env: env.clone(),
+        cwd: crate::select::clean(&exec.cwd),
+        identity: Identity { uid: user.uid, gid: user.gid, groups: user.groups },
+        hostname: exec.hostname.clone().unwrap_or_else(|| sandbox::DEFAULT_HOSTNAME.to_string()),
+    };
+    add_secrets(worker, exec, &mut env, &mut gathered.masks)?;
+    let log = Arc::new(StepLog::new(isolation.logs.as_ref(), job.vertex.0, gathered.masks));
+    let mut hosts: Vec<(String, String)> =
         exec.uncached.extra_hosts.iter().map(|(name, address)| (address.clone(), name.clone())).collect();
+    let (network, resolv_conf) = match network(worker, job, exec, &log)? {
+        Way::Host => (Network::Host, resolv_conf(&isolation.dns, true)),
+        Way::None => (Network::None, resolv_conf(&isolation.dns, false)),
+        Way::Served(egress) => {
+            hosts.extend(egress.hosts.iter().cloned());
+            for (name, value) in &egress.env {
+                if !env.iter().any(|(n, _)| n == name) {
+                    env.push((name.clone(), value.clone()));
+                }
+            }
+            let namespace = egress.namespace.try_clone();
+            let namespace =
+                namespace.map_err(|e| ErrorKind::other(format!("can't duplicate a descriptor: {e}")))?;
+            let resolv_conf = egress.resolv_conf.clone();
+            gathered.held.push(Held::Network { _egress: egress });
+            (Network::Namespace(namespace), resolv_conf)
+        }
+    };
 
     let mut spec = SandboxSpec::new(mount.try_clone().map_err(io)?, &exec.args);
-    spec.mounts = mounts;
+    spec.mounts = targets;
     spec.env = env.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
-    spec.cwd = PathBuf::from(crate::select::clean(&exec.cwd));
-    spec.identity = Identity { uid: user.uid, gid: user.gid, groups: user.groups };
-    spec.hosts = Some(hosts_file(&hostname, &extra));
-    spec.resolv_conf = Some(resolv_conf(&worker.config.isolation.dns, host_network));
-    spec.hostname = hostname;
-    spec.network = if host_network { Network::Host } else { Network::None };
+    spec.cwd = PathBuf::from(&place.cwd);
+    spec.identity = place.identity.clone();
+    spec.hosts = Some(hosts_file(&place.hostname, &hosts));
+    spec.resolv_conf = Some(resolv_conf);
+    spec.hostname = place.hostname.clone();
+    spec.network = network;
     spec.security = match exec.security {
         SecurityMode::Sandbox => Security::Sandbox,
         SecurityMode::Insecure => Security::Insecure,
     };
-    spec.limits = limits(exec, worker.config.isolation.step_timeout);
+    spec.limits = limits(exec, isolation.step_timeout);
 
-    let log_path = worker.config.isolation.logs.as_ref().map(|dir| dir.0.join(format!("step-{}.log", job.vertex.0)));
-    let log = Arc::new(StepLog::new(log_path.as_deref(), masks)?);
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
     let child = worker
@@ -142,40 +244,92 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
             std::thread::spawn(move || pump(std::fs::File::from(from), log, observer, v, stream))
         })
         .collect();
-    Ok((Running { child, log, pumps, active, mount, _mounts: held }, base))
+    Ok((Running { child, log, pumps, active, mount, _held: gathered.held, place }, base))
 }
 
-fn finish(worker: &LocalWorker, job: &Job, running: Running) -> Result<SnapshotId, ErrorKind> {
-    let Running { child, log, pumps, active, mount, _mounts } = running;
-    let exit = child.wait().map_err(io)?;
+fn finish(
+    worker: &LocalWorker,
+    job: &Job,
+    running: Running,
+    cancelled: &AtomicBool,
+) -> Result<Ended, ErrorKind> {
+    let Running { child, log, pumps, active, mount, _held, place } = running;
+    let Exit { status, usage, .. } = child.wait().map_err(io)?;
     for pump in pumps {
         // The pipes are at their end: every process that could write to them is dead.
         let _ = pump.join();
     }
-    drop((mount, _mounts));
-    let status = match exit.status {
-        Status::Code(0) => None,
-        Status::Code(code) => Some(StepStatus::Code(code)),
-        Status::Signal(signal) => Some(StepStatus::Signal(signal)),
-        Status::OutOfMemory => Some(StepStatus::OutOfMemory),
-        Status::TimedOut => Some(StepStatus::TimedOut),
+    drop((mount, _held));
+    job.observer.event(Event::Used { vertex: job.vertex, usage: &step_usage(&usage) });
+    let status = match status {
+        Status::Code(0) => {
+            return worker
+                .store()
+                .commit(active, Default::default())
+                .map(Ended::Well)
+                .map_err(|e| store_error(&e));
+        }
+        // Whatever it looks like, it was us.
+        _ if cancelled.load(Ordering::SeqCst) => return Err(ErrorKind::Cancelled),
+        Status::Code(code) => StepStatus::Code(code),
+        Status::Signal(signal) => StepStatus::Signal(signal),
+        Status::OutOfMemory => StepStatus::OutOfMemory,
+        Status::TimedOut => StepStatus::TimedOut,
     };
-    if let Some(status) = status {
-        let command = exec_of(job.graph.get(job.vertex))?.args.join(" ");
-        return Err(ErrorKind::Step { command, status, log_tail: log.tail() });
+    Ok(Ended::Badly(Box::new(Failed { status, log, active, place })))
+}
+
+/// Keep what a failed step left, and find the words for its end.
+fn give_up(worker: &LocalWorker, job: &Job, failed: Failed, base: Vec<SnapshotId>) -> ErrorKind {
+    let Failed { status, log, active, place } = failed;
+    let vertex = job.graph.get(job.vertex);
+    let args = match exec_of(vertex) {
+        Ok(exec) => exec.args.clone(),
+        Err(e) => return e,
+    };
+    let path = log.path();
+    let mut hints = Vec::new();
+    match status {
+        StepStatus::OutOfMemory => {
+            hints.push("give it more with --memory, or run fewer steps at once with --jobs".to_string())
+        }
+        StepStatus::TimedOut => hints.push("--step-timeout sets the time that a step may take".to_string()),
+        _ => {}
     }
-    worker.store().commit(active, Default::default()).map_err(|e| store_error(&e))
+    if let Some(path) = &path {
+        hints.push(format!("the whole log is in {}", path.display()));
+    }
+    let command = args.join(" ");
+    let name = vertex.provenance.name.clone();
+    match FailedStep::keep(worker.store(), active, &base, name, args, place, status, path) {
+        Ok(step) => {
+            hints.push("look at what the step left with `ctrbuild shell --failed`".to_string());
+            if let Some(dir) = &worker.config.isolation.fail_export {
+                match step.export(worker.store(), dir) {
+                    Ok(()) => hints.push(format!("its root file system is in {}", dir.display())),
+                    Err(e) => hints.push(format!("its root file system could not be saved: {e}")),
+                }
+            }
+        }
+        // The step's own failure is what matters.
+        Err(e) => hints.push(format!("what the step left could not be kept: {e}")),
+    }
+    ErrorKind::Step { command, status, log_tail: log.tail(), hint: Some(hints.join("; ")) }
+}
+
+fn step_usage(usage: &Usage) -> StepUsage {
+    StepUsage {
+        cpu: usage.cpu_user + usage.cpu_sys,
+        peak_memory: usage.peak_memory,
+        read: usage.io_read_blocks * 512,
+        written: usage.io_write_blocks * 512,
+    }
 }
 
 /// The writable root: an overlay over the base, or over an empty folder.
 fn mount_root(worker: &LocalWorker, active: &Active, base: &[SnapshotId]) -> Result<MountFd, ErrorKind> {
     let folders = match base {
-        [] => {
-            let empty = active.scratch();
-            std::fs::create_dir_all(&empty)
-                .map_err(|e| ErrorKind::other(format!("can't make {}: {e}", empty.display())))?;
-            vec![empty]
-        }
+        [] => vec![active.scratch()],
         _ => crate::folders(worker.store(), base)?,
     };
     let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();
@@ -187,156 +341,76 @@ fn mount_root(worker: &LocalWorker, active: &Active, base: &[SnapshotId]) -> Res
     Overlay::mount(&lowers, Some(upper), options).map_err(io)
 }
 
-fn mount_kind(
-    worker: &LocalWorker,
-    job: &Job,
-    vertex: &Vertex,
-    kind: &MountKind,
-    access: Access,
-    held: &mut Vec<Held>,
-    masks: &mut Vec<Vec<u8>>,
-) -> Result<Option<sandbox::MountKind>, ErrorKind> {
-    let bind = |source| sandbox::MountKind::Bind { source, access };
-    Ok(Some(match kind {
-        MountKind::Bind { input, source } => {
-            let subpath = PathBuf::from(source);
-            let mount = match input {
-                None => empty_mount(worker, held)?,
-                Some(i) => {
-                    let layers = worker.input_layers(job, *i, input_selector(vertex, *i)?)?;
-                    input_mount(worker, &layers, access, held)?
-                }
-            };
-            if !mount.root().map_err(io)?.exists(&subpath) {
-                return Err(ErrorKind::other(format!("mount source {source:?} not found")));
-            }
-            bind(BindSource::Tree { mount, subpath })
-        }
-        MountKind::Cache { id, sharing, input, source, owner } => {
-            let from = match input {
-                None => Vec::new(),
-                Some(i) => worker.input_layers(job, *i, input_selector(vertex, *i)?)?,
-            };
-            let name = format!("{}/{id}", worker.config.cache_namespace);
-            let cache = CacheMount::open(worker.store(), &name, *sharing, &from, source, *owner, job.fresh_mounts)?;
-            let folder = open_host(&cache.folder())?;
-            held.push(Held::Cache { _mount: cache });
-            bind(BindSource::Host(folder))
-        }
-        MountKind::Tmpfs { size } => sandbox::MountKind::Tmpfs { size: *size, mode: 0o1777, uid: 0, gid: 0 },
-        MountKind::Secret { id, required, uid, gid, mode } => match secret(worker, id, *required)? {
-            None => return Ok(None),
-            Some(content) => {
-                masks.push(content.clone());
-                sandbox::MountKind::File { content, mode: *mode, uid: *uid, gid: *gid }
-            }
-        },
-        MountKind::Ssh { required: false, .. } => return Ok(None),
-        MountKind::Ssh { id, .. } => {
-            return Err(ErrorKind::with_hint(
-                format!("ssh agent {id:?} is not available: forwarding of ssh agents is not built yet"),
-                "leave out `required`, or use a secret mount with a deploy key",
-            ));
-        }
-    }))
+fn set(env: &mut Vec<(String, String)>, name: &str, value: String) {
+    env.retain(|(n, _)| n != name);
+    env.push((name.to_string(), value));
 }
 
-fn input_selector(vertex: &Vertex, input: usize) -> Result<&PathSelector, ErrorKind> {
-    match &vertex.inputs[input].selector {
-        Selector::Paths(paths) if paths.len() == 1 => Ok(&paths[0]),
-        _ => Err(ErrorKind::other("internal error: a mount reads one path")),
-    }
-}
-
-/// A folder that vanishes with the step.
-fn scratch(worker: &LocalWorker, held: &mut Vec<Held>) -> Result<(PathBuf, PathBuf, PathBuf), ErrorKind> {
-    let active = worker.store().prepare().map_err(|e| store_error(&e))?;
-    let paths = (active.upper(), active.work(), active.scratch());
-    held.push(Held::Scratch { _active: active });
-    Ok(paths)
-}
-
-fn empty_mount(worker: &LocalWorker, held: &mut Vec<Held>) -> Result<MountFd, ErrorKind> {
-    let (upper, _, _) = scratch(worker, held)?;
-    MountFd::clone_of(open_host(&upper)?, Access::ReadWrite).map_err(io)
-}
-
-/// The files of an input; what a step writes to them is discarded.
-fn input_mount(
-    worker: &LocalWorker,
-    layers: &[SnapshotId],
-    access: Access,
-    held: &mut Vec<Held>,
-) -> Result<MountFd, ErrorKind> {
-    if layers.is_empty() {
-        return empty_mount(worker, held);
-    }
-    if access == Access::ReadOnly {
-        return worker.mount_layers(layers);
-    }
-    let (upper, work, _) = scratch(worker, held)?;
-    let folders = crate::folders(worker.store(), layers)?;
-    let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();
-    let upper = Upper { upper: upper.as_path().into(), work: work.as_path().into() };
-    Overlay::mount(&lowers, Some(upper), worker.overlay_options()).map_err(io)
-}
-
-/// Largest secret, as in BuildKit.
-const MAX_SECRET: usize = 500 * 1024;
-
-fn secret(worker: &LocalWorker, id: &str, required: bool) -> Result<Option<Vec<u8>>, ErrorKind> {
-    match worker.config.secrets.get(id)? {
-        Some(content) if content.len() > MAX_SECRET => {
-            Err(ErrorKind::other(format!("secret {id:?} is larger than 500 KiB")))
-        }
-        None if required => Err(ErrorKind::with_hint(
-            format!("secret {id}: not found"),
-            format!("pass it with --secret id={id},src=FILE or --secret id={id},env=NAME"),
-        )),
-        found => Ok(found),
-    }
-}
-
-/// The environment of the process: image and ARGs, HOME, proxies, secrets.
-fn environment(
-    worker: &LocalWorker,
-    exec: &ExecOp,
-    home: &str,
-    masks: &mut Vec<Vec<u8>>,
-) -> Result<Vec<(String, String)>, ErrorKind> {
+/// The environment of the process without its secrets: image and ARGs, HOME, proxies.
+fn environment(exec: &ExecOp, home: &str) -> Vec<(String, String)> {
     let mut env = exec.env.clone();
-    let set = |env: &mut Vec<(String, String)>, name: &str, value: String| {
-        env.retain(|(n, _)| n != name);
-        env.push((name.to_string(), value));
-    };
     if !env.iter().any(|(n, _)| n == "HOME") {
         set(&mut env, "HOME", home.to_string());
     }
+    // Also over what the recipe sets.
     for (name, value) in &exec.uncached.proxy_env {
-        // What the recipe itself sets wins.
-        if !env.iter().any(|(n, _)| n == name) {
-            set(&mut env, name, value.clone());
-        }
+        set(&mut env, name, value.clone());
     }
-    for s in &exec.secret_env {
-        let content = secret(worker, &s.id, s.required)?.unwrap_or_default();
-        let text = String::from_utf8(content).map_err(|_| {
-            ErrorKind::with_hint(format!("secret {:?} is not text", s.id), "mount it as a file instead of env=")
-        })?;
-        if text.contains('\0') {
-            return Err(ErrorKind::other(format!("secret {:?} holds a NUL byte and can't be a variable", s.id)));
-        }
-        masks.push(text.clone().into_bytes());
-        set(&mut env, &s.name, text);
-    }
-    Ok(env)
+    env
 }
 
-fn network_is_host(worker: &LocalWorker, exec: &ExecOp) -> bool {
-    match exec.network {
+fn add_secrets(
+    worker: &LocalWorker,
+    exec: &ExecOp,
+    env: &mut Vec<(String, String)>,
+    masks: &mut Vec<Vec<u8>>,
+) -> Result<(), ErrorKind> {
+    for s in &exec.secret_env {
+        let content = mounts::secret(worker, &s.id, s.required)?.unwrap_or_default();
+        let text = String::from_utf8(content).map_err(|_| {
+            ErrorKind::with_hint(
+                format!("secret {:?} is not text", s.id),
+                "mount it as a file instead of env=",
+            )
+        })?;
+        if text.contains('\0') {
+            return Err(ErrorKind::other(format!(
+                "secret {:?} holds a NUL byte and can't be a variable",
+                s.id
+            )));
+        }
+        masks.push(text.clone().into_bytes());
+        set(env, &s.name, text);
+    }
+    Ok(())
+}
+
+/// A step's way to others.
+enum Way {
+    Host,
+    None,
+    Served(Egress),
+}
+
+fn network(worker: &LocalWorker, job: &Job, exec: &ExecOp, log: &Arc<StepLog>) -> Result<Way, ErrorKind> {
+    let isolation = &worker.config.isolation;
+    let wants_host = match exec.network {
+        NetworkMode::None => return Ok(Way::None),
         NetworkMode::Host => true,
-        NetworkMode::None => false,
-        NetworkMode::Default => worker.config.isolation.default_network == DefaultNetwork::Host,
+        NetworkMode::Default => isolation.default_network == DefaultNetwork::Host,
+    };
+    match &isolation.allow_net {
+        Some(_) if exec.network == NetworkMode::Host => Err(ErrorKind::with_hint(
+            "the step asks for the host's network, which --allow-net forbids",
+            "leave out --network=host, or --allow-net",
+        )),
+        Some(list) => {
+            let (log, observer, vertex) = (log.clone(), job.observer.clone(), job.vertex);
+            let tell = Box::new(move |text: &str| remark(text, &log, &*observer, vertex));
+            Egress::start(list, tell).map(Way::Served)
+        }
+        None if wants_host => Ok(Way::Host),
+        None => Ok(Way::None),
     }
 }
 
@@ -360,16 +434,13 @@ fn limits(exec: &ExecOp, timeout: Option<Duration>) -> Limits {
 
 /// The host's resolv.conf. Off the host's network a lone stub resolver of systemd can't be reached, so
 /// the servers behind it are named.
-fn resolv_conf(dns: &[String], host_network: bool) -> Vec<u8> {
+pub(crate) fn resolv_conf(dns: &[String], host_network: bool) -> Vec<u8> {
     if !dns.is_empty() {
         return dns.iter().map(|s| format!("nameserver {s}\n")).collect::<String>().into_bytes();
     }
     let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers: Vec<&str> = text
-        .lines()
-        .filter_map(|l| l.trim().strip_prefix("nameserver"))
-        .map(str::trim)
-        .collect();
+    let servers: Vec<&str> =
+        text.lines().filter_map(|l| l.trim().strip_prefix("nameserver")).map(str::trim).collect();
     if !host_network
         && servers == ["127.0.0.53"]
         && let Ok(real) = std::fs::read("/run/systemd/resolve/resolv.conf")
@@ -379,7 +450,7 @@ fn resolv_conf(dns: &[String], host_network: bool) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), ErrorKind> {
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), ErrorKind> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| ErrorKind::other(format!("can't make a pipe: {e}")))
 }
@@ -387,13 +458,54 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), ErrorKind> {
 /// A program that could not be started: said like the runtimes people know.
 fn spawn_failed(e: &sandbox::Error, vertex: &Vertex, exec: &ExecOp) -> ErrorKind {
     let mut hint = e.hint();
-    if hint.is_none() && vertex.platform.architecture != host_architecture() {
-        hint = Some(format!(
-            "steps for {} need an emulator: install qemu-user-static, which registers itself with binfmt_misc",
-            vertex.platform
-        ));
+    let message = match e {
+        sandbox::Error::NotInPath { .. } | sandbox::Error::Exec { .. } => {
+            if vertex.platform.architecture != host_architecture() {
+                hint = Some(foreign_hint(&vertex.platform));
+            }
+            e.to_string()
+        }
+        _ => chain(e),
+    };
+    ErrorKind::Other {
+        message: format!("process {:?} could not be started: {message}", exec.args.join(" ")),
+        hint,
     }
-    ErrorKind::Other { message: format!("process {:?} could not be started: {e}", exec.args.join(" ")), hint }
+}
+
+/// A message with its causes.
+fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut cause = e.source();
+    while let Some(e) = cause {
+        text.push_str(&format!(": {e}"));
+        cause = e.source();
+    }
+    text
+}
+
+/// What to do about programs of a foreign platform that don't start.
+fn foreign_hint(platform: &oci::Platform) -> String {
+    let name = match platform.architecture.as_str() {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        "386" => "i386",
+        other => other,
+    };
+    let registered = std::path::Path::new("/proc/sys/fs/binfmt_misc").join(format!("qemu-{name}"));
+    match std::fs::read_to_string(registered) {
+        Ok(text) if text.starts_with("enabled") && text.lines().any(|l| l.starts_with("flags:") && l.contains('F')) => {
+            "an emulator is registered, but it could not start the program: is the base image really of this platform?".into()
+        }
+        Ok(text) if text.starts_with("enabled") => format!(
+            "qemu-{name} is registered with binfmt_misc without flag F (fix binary), so that steps can't see it: \
+             install qemu-user-static instead of qemu-user"
+        ),
+        _ => format!(
+            "this machine can't run programs of {platform}: install an emulator (on Debian: apt-get install \
+             qemu-user-static binfmt-support), which registers itself with binfmt_misc"
+        ),
+    }
 }
 
 fn host_architecture() -> &'static str {

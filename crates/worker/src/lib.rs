@@ -11,10 +11,11 @@
 #![forbid(unsafe_code)]
 
 mod cache_mount;
-mod chmod;
 mod copy;
+mod egress;
 mod exec;
 mod export;
+mod failed;
 mod file_op;
 mod hash;
 mod image;
@@ -22,13 +23,17 @@ mod log;
 mod passwd;
 mod relink;
 mod select;
+mod ssh;
 mod transfer;
 
+pub use egress::{AllowList, AllowListError};
 pub use exec::{DefaultNetwork, Isolation};
 pub use export::{export_folder, export_tar};
+pub use failed::{Entered, FailedStep};
 pub use image::{BlobOrigin, FetchError, pack_options, unpack_options};
 pub use log::LogDir;
 pub use select::{Entry, Kind, Selected, Tree, TreeKind};
+pub use ssh::SshAgent;
 
 use digest::{DiffId, StableHasher, TreeHash};
 use graph::{Graph, Op, PathSelector, Selector, SourceOp, Vertex, VertexRef};
@@ -44,7 +49,16 @@ use store::{LocalStore, SnapshotId};
 #[derive(Clone)]
 pub struct ContextFolder {
     pub path: PathBuf,
-    pub ignore: Option<Arc<dockerfile::ignore::Matcher>>,
+    pub kind: ContextKind,
+}
+
+/// How the files of a context are seen.
+#[derive(Clone)]
+pub enum ContextKind {
+    /// A folder of the user: everything belongs to root, and what is ignored is not there.
+    Folder { ignore: Option<Arc<dockerfile::ignore::Matcher>> },
+    /// What an archive or a repository brought into the store: files are as they are, nothing is ignored.
+    Fetched,
 }
 
 /// A secret's bytes.
@@ -99,7 +113,8 @@ impl LocalWorker {
                 other => (other.to_string(), None),
             })
         });
-        made.as_ref().map_err(|(message, hint)| ErrorKind::Other { message: message.clone(), hint: hint.clone() })
+        made.as_ref()
+            .map_err(|(message, hint)| ErrorKind::Other { message: message.clone(), hint: hint.clone() })
     }
 
     fn store(&self) -> &LocalStore {
@@ -127,7 +142,11 @@ impl LocalWorker {
             }));
         };
         let root = RootDir::open_path(&context.path).map_err(copy::io)?;
-        Ok(Tree { root, kind: TreeKind::Context { ignore: context.ignore.clone() } })
+        let kind = match &context.kind {
+            ContextKind::Folder { ignore } => TreeKind::Context { ignore: ignore.clone() },
+            ContextKind::Fetched => TreeKind::Layers,
+        };
+        Ok(Tree { root, kind })
     }
 
     /// Select from a context once, and remember it for the copy.
@@ -228,7 +247,11 @@ impl Executor for Worker {
         }
     }
 
-    async fn tree_hash(&self, layers: &[SnapshotId], selectors: &[PathSelector]) -> Result<TreeHash, ErrorKind> {
+    async fn tree_hash(
+        &self,
+        layers: &[SnapshotId],
+        selectors: &[PathSelector],
+    ) -> Result<TreeHash, ErrorKind> {
         let (worker, layers, selectors) = (self.0.clone(), layers.to_vec(), selectors.to_vec());
         par::blocking(move || {
             let tree = worker.layers_tree(&layers)?;
@@ -249,7 +272,9 @@ impl Executor for Worker {
         match &graph.get(job.vertex).op {
             Op::Source(SourceOp::Image(image)) => self.0.clone().pull(image, &job).await,
             Op::Source(SourceOp::Local(_)) => Err(ErrorKind::other("internal error: a folder is no layer")),
-            Op::Source(source @ (SourceOp::Http(_) | SourceOp::Git(_))) => self.0.fetch_remote(source, &job).await,
+            Op::Source(source @ (SourceOp::Http(_) | SourceOp::Git(_))) => {
+                self.0.fetch_remote(source, &job).await
+            }
             Op::Exec(_) => exec::run(self.0.clone(), job).await,
             Op::File(_) => {
                 let worker = self.0.clone();
@@ -288,7 +313,12 @@ impl LocalWorker {
     }
 
     /// The layers of an input; a local folder is copied into one first.
-    fn input_layers(&self, job: &Job, input: usize, selector: &PathSelector) -> Result<Vec<SnapshotId>, ErrorKind> {
+    fn input_layers(
+        &self,
+        job: &Job,
+        input: usize,
+        selector: &PathSelector,
+    ) -> Result<Vec<SnapshotId>, ErrorKind> {
         match &job.inputs[input] {
             InputValue::Layers(layers) => Ok(layers.clone()),
             InputValue::Local(v) => {

@@ -1,6 +1,6 @@
 //! Logs of steps: whole on disk, their end in memory for error messages.
 
-use solver::{ErrorKind, Event, LogStream, Observer};
+use solver::{Event, LogStream, Observer};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,9 +12,73 @@ const TAIL_LINES: usize = 60;
 /// Longest line that is kept for it, in bytes.
 const TAIL_LINE_BYTES: usize = 4096;
 
-/// Where the logs of one build go.
+/// Where the logs of one build go: a folder for each build, in one folder for all. Made with the first byte
+/// that a step says.
 #[derive(Debug, Clone)]
 pub struct LogDir(pub PathBuf);
+
+impl LogDir {
+    /// Remove the logs of all builds but the newest `keep`. The folders' names sort by time.
+    pub fn prune(&self, keep: usize) {
+        let Some(all) = self.0.parent() else { return };
+        let entries = std::fs::read_dir(all).into_iter().flatten().flatten();
+        let mut builds: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| *p != self.0).collect();
+        builds.sort_unstable();
+        let excess = builds.len().saturating_sub(keep);
+        for old in &builds[..excess] {
+            // Another builder may be at the same; what stays is tried again with the next build.
+            let _ = std::fs::remove_dir_all(old);
+        }
+    }
+}
+
+/// A file that is made when something is written to it.
+enum Output {
+    Nowhere,
+    /// `step-N.log` in this folder, or with another number behind it where that is taken: by an earlier
+    /// attempt, or by another platform's step.
+    Wanted {
+        dir: PathBuf,
+        step: u32,
+    },
+    Open {
+        file: File,
+        path: PathBuf,
+    },
+}
+
+impl Output {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<()> {
+        if let Output::Wanted { dir, step } = self {
+            *self = match create(dir, *step) {
+                Ok((file, path)) => Output::Open { file, path },
+                Err(e) => {
+                    *self = Output::Nowhere;
+                    return Err(e);
+                }
+            };
+        }
+        match self {
+            Output::Open { file, .. } => file.write_all(data),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn create(dir: &Path, step: u32) -> std::io::Result<(File, PathBuf)> {
+    std::fs::create_dir_all(dir)?;
+    let mut name = format!("step-{step}.log");
+    for n in 2.. {
+        let path = dir.join(&name);
+        match File::create_new(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && n < 10_000 => {
+                name = format!("step-{step}.{n}.log")
+            }
+            made => return made.map(|file| (file, path)),
+        }
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
+}
 
 /// The log of one step.
 pub struct StepLog {
@@ -22,7 +86,7 @@ pub struct StepLog {
 }
 
 struct Inner {
-    file: Option<File>,
+    output: Output,
     tail: VecDeque<Vec<u8>>,
     line: Vec<u8>,
     /// Bytes that must never be shown.
@@ -30,27 +94,25 @@ struct Inner {
 }
 
 impl StepLog {
-    /// A log that also goes to `file`, where there is one. Every occurrence of a mask becomes `***`.
-    pub fn new(path: Option<&Path>, masks: Vec<Vec<u8>>) -> Result<Self, ErrorKind> {
-        let file = path
-            .map(|p| {
-                if let Some(parent) = p.parent() {
-                    std::fs::create_dir_all(parent)?;
-                }
-                File::create(p)
-            })
-            .transpose()
-            .map_err(|e| ErrorKind::other(format!("can't write the step's log: {e}")))?;
+    /// A log that also goes to a file of `dir`, where one is given. Every occurrence of a mask becomes `***`.
+    pub fn new(dir: Option<&LogDir>, step: u32, masks: Vec<Vec<u8>>) -> Self {
+        let output = dir.map_or(Output::Nowhere, |dir| Output::Wanted { dir: dir.0.clone(), step });
         let masks = masks.into_iter().filter(|m| m.len() >= 4).collect();
-        Ok(StepLog { inner: Mutex::new(Inner { file, tail: VecDeque::new(), line: Vec::new(), masks }) })
+        StepLog { inner: Mutex::new(Inner { output, tail: VecDeque::new(), line: Vec::new(), masks }) }
+    }
+
+    /// The file with the whole log, if there is one.
+    pub fn path(&self) -> Option<PathBuf> {
+        match &self.inner.lock().unwrap_or_else(|e| e.into_inner()).output {
+            Output::Open { path, .. } => Some(path.clone()),
+            _ => None,
+        }
     }
 
     fn add(&self, data: &[u8]) {
         let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(file) = &mut inner.file {
-            // A full disk must not fail a step that is fine; the terminal still has the log.
-            let _ = file.write_all(data);
-        }
+        // A full disk must not fail a step that is fine; the terminal still has the log.
+        let _ = inner.output.write(data);
         for piece in data.split_inclusive(|b| *b == b'\n') {
             let room = TAIL_LINE_BYTES.saturating_sub(inner.line.len());
             let text = piece.strip_suffix(b"\n").unwrap_or(piece);
@@ -66,7 +128,12 @@ impl StepLog {
     pub fn tail(&self) -> Vec<String> {
         let inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
         let last = (!inner.line.is_empty()).then_some(&inner.line);
-        inner.tail.iter().chain(last).map(|l| String::from_utf8_lossy(l).trim_end_matches('\r').to_string()).collect()
+        inner
+            .tail
+            .iter()
+            .chain(last)
+            .map(|l| String::from_utf8_lossy(l).trim_end_matches('\r').to_string())
+            .collect()
     }
 
     fn mask(&self, data: Vec<u8>) -> Vec<u8> {
@@ -100,7 +167,13 @@ fn replace(data: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 }
 
 /// Pass a step's output on until it ends. Runs on a thread of its own.
-pub fn pump(mut from: impl Read, log: Arc<StepLog>, observer: Arc<dyn Observer>, vertex: graph::VertexRef, stream: LogStream) {
+pub fn pump(
+    mut from: impl Read,
+    log: Arc<StepLog>,
+    observer: Arc<dyn Observer>,
+    vertex: graph::VertexRef,
+    stream: LogStream,
+) {
     let has_masks = !log.inner.lock().unwrap_or_else(|e| e.into_inner()).masks.is_empty();
     let mut buffer = [0; 16 * 1024];
     let mut held: Vec<u8> = Vec::new();
@@ -130,6 +203,11 @@ pub fn pump(mut from: impl Read, log: Arc<StepLog>, observer: Arc<dyn Observer>,
     }
 }
 
+/// A line of the builder's own among a step's output.
+pub fn remark(text: &str, log: &StepLog, observer: &dyn Observer, vertex: graph::VertexRef) {
+    emit(format!("ctrbuild: {text}\n").as_bytes(), log, observer, vertex, LogStream::Stderr);
+}
+
 fn emit(data: &[u8], log: &StepLog, observer: &dyn Observer, vertex: graph::VertexRef, stream: LogStream) {
     log.add(data);
     observer.event(Event::Log { vertex, stream, data });
@@ -141,7 +219,7 @@ mod tests {
 
     #[test]
     fn secrets_are_masked_across_reads() {
-        let log = Arc::new(StepLog::new(None, vec![b"hunter2!".to_vec()]).unwrap());
+        let log = Arc::new(StepLog::new(None, 0, vec![b"hunter2!".to_vec()]));
         struct Slow(Vec<&'static [u8]>);
         impl Read for Slow {
             fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
@@ -150,13 +228,19 @@ mod tests {
                 Ok(next.len())
             }
         }
-        pump(Slow(vec![b"2! after\nrest hunter2!", b"before hunter"]), log.clone(), Arc::new(solver::Quiet), graph::VertexRef(0), LogStream::Stdout);
+        pump(
+            Slow(vec![b"2! after\nrest hunter2!", b"before hunter"]),
+            log.clone(),
+            Arc::new(solver::Quiet),
+            graph::VertexRef(0),
+            LogStream::Stdout,
+        );
         assert_eq!(log.tail(), ["before *** after", "rest ***"]);
     }
 
     #[test]
     fn the_tail_is_bounded() {
-        let log = StepLog::new(None, Vec::new()).unwrap();
+        let log = StepLog::new(None, 0, Vec::new());
         for i in 0..1000 {
             log.add(format!("{i}\n").as_bytes());
         }
@@ -165,5 +249,27 @@ mod tests {
         assert_eq!(tail.len(), TAIL_LINES + 1);
         assert_eq!(tail[TAIL_LINES - 1], "999");
         assert_eq!(tail[TAIL_LINES].len(), TAIL_LINE_BYTES);
+    }
+
+    #[test]
+    fn files_are_made_when_needed_and_bounded_in_number() {
+        let root = tempfile::tempdir().unwrap();
+        for n in 0..5 {
+            let dir = LogDir(root.path().join(format!("build-{n}")));
+            let silent = StepLog::new(Some(&dir), 1, Vec::new());
+            assert_eq!((silent.path(), dir.0.exists()), (None, false));
+            for name in ["step-1.log", "step-1.2.log", "step-1.3.log"] {
+                let log = StepLog::new(Some(&dir), 1, Vec::new());
+                log.add(b"a\n");
+                log.add(b"b");
+                assert_eq!(log.path().unwrap(), dir.0.join(name));
+                assert_eq!(std::fs::read(dir.0.join(name)).unwrap(), b"a\nb");
+            }
+            dir.prune(2);
+        }
+        let mut left: Vec<_> =
+            std::fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["build-2", "build-3", "build-4"]);
     }
 }

@@ -4,8 +4,8 @@ use crate::args::{BuildArgs, Global, ProgressMode};
 use super::call::{self, Call};
 use crate::{machine, progress, render};
 use ctrbuild::{
-    BuildOutput, BuildRequest, ContextSpec, Error, ErrorKind, Output, OutputKind, PullPolicy, Recipe, SecretSource,
-    Session,
+    BuildOutput, BuildRequest, ContextSpec, Error, ErrorKind, GitSettings, MainContext, Output, OutputKind, PullPolicy,
+    Recipe, RemoteFiles, SecretSource, Session, SshSettings,
 };
 use graph::Ulimit;
 use oci::{Platform, Reference};
@@ -18,6 +18,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Builds whose logs are kept.
+const KEPT_LOGS: usize = 50;
+
 fn usage(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Recipe, message)
 }
@@ -28,7 +31,7 @@ pub fn run(global: &Global, args: &BuildArgs) -> Result<ExitCode, Error> {
         false => Call::parse(&args.call)?,
     };
     if !matches!(call, Call::Build | Call::Check) {
-        let (_, recipe) = context(args)?;
+        let recipe = recipe(global, args)?;
         return call::run(call, format, args, &recipe);
     }
     let session = machine::session(global)?;
@@ -163,6 +166,38 @@ fn secrets(args: &[String]) -> Result<BTreeMap<String, SecretSource>, Error> {
     Ok(out)
 }
 
+/// `default`, `ID`, `ID=PATH[,PATH…]`; without a path it is the agent of the environment.
+fn ssh_agents(args: &[String]) -> Result<BTreeMap<String, worker::SshAgent>, Error> {
+    let mut out = BTreeMap::new();
+    for arg in args {
+        let (id, paths) = arg.split_once('=').unwrap_or((arg, ""));
+        let id = if id.is_empty() { "default" } else { id };
+        let mut paths: Vec<PathBuf> = paths.split(',').filter(|p| !p.is_empty()).map(PathBuf::from).collect();
+        if paths.is_empty() {
+            let socket = std::env::var_os("SSH_AUTH_SOCK").filter(|s| !s.is_empty()).ok_or_else(|| {
+                usage(format!("--ssh {arg}: SSH_AUTH_SOCK is not set"))
+                    .hint(format!("start an ssh-agent, or name its socket or a key: --ssh {id}=PATH"))
+            })?;
+            paths.push(socket.into());
+        }
+        // Found out now, not after a long build.
+        let agent = worker::SshAgent::open(&paths).map_err(|e| Error::from(&e))?;
+        if out.insert(id.to_string(), agent).is_some() {
+            return Err(usage(format!("--ssh {id} is given twice")));
+        }
+    }
+    Ok(out)
+}
+
+fn allow_net(places: &[String]) -> Result<Option<worker::AllowList>, Error> {
+    let places: Vec<&str> = places.iter().map(String::as_str).collect();
+    if places.is_empty() {
+        return Ok(None);
+    }
+    let list = worker::AllowList::try_from(places.as_slice());
+    list.map(Some).map_err(|e| usage(format!("invalid --allow-net: {e}")).hint(e.hint()))
+}
+
 fn bytes(flag: &str, text: &Option<String>) -> Result<Option<u64>, Error> {
     text.as_ref()
         .map(|t| machine::bytes(t).ok_or_else(|| usage(format!("--{flag} {t:?} is no size")).hint("write 512m or 2g")))
@@ -186,7 +221,9 @@ fn ulimit(text: &str) -> Result<Ulimit, Error> {
 
 /// Everything that the arguments, the environment and the context say.
 pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Error> {
-    let (context, recipe) = context(args)?;
+    let secrets = secrets(&args.secret)?;
+    let remote = RemoteFiles::new(session, secrets.clone(), git_settings(args));
+    let (context, recipe) = context(session, &remote, args)?;
     let mut names: Vec<Reference> = Vec::new();
     for tag in &args.tag {
         let name = ctrbuild::images::parse_name(tag)?;
@@ -242,6 +279,8 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
     if pushes && names.is_empty() {
         return Err(usage("there is no name to push to").hint("name the image with -t HOST/NAME:TAG"));
     }
+    let logs = worker::LogDir(session.store.root().join("logs").join(log_name()));
+    logs.prune(KEPT_LOGS);
     let plan = plan::Request {
         build_platform: session.host.clone(),
         target: args.target.clone().filter(|t| !t.is_empty()),
@@ -269,7 +308,7 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
         contexts: pairs(&args.build_context, "build-context")?,
         plan,
         platforms,
-        secrets: secrets(&args.secret)?,
+        secrets,
         names,
         outputs,
         pull: match args.pull.as_deref() {
@@ -282,11 +321,15 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
         isolation: worker::Isolation {
             dns: args.dns.clone(),
             step_timeout: args.step_timeout.map(Duration::from_secs),
-            logs: Some(worker::LogDir(session.store.root().join("logs").join(log_name()))),
+            step_retries: args.step_retries,
+            logs: Some(logs),
+            ssh: ssh_agents(&args.ssh)?,
+            fail_export: args.on_fail_export.clone(),
+            allow_net: allow_net(&args.allow_net)?,
             ..worker::Isolation::default()
         },
         parallel: args.jobs.unwrap_or_else(machine::processors).max(1),
-        remote: Arc::new(worker::NoRemoteSources),
+        remote: Arc::new(remote),
         runtime: Arc::new(|| {
             sandbox::Runtime::new().map_err(|e| solver::ErrorKind::Other { message: e.to_string(), hint: e.hint() })
         }),
@@ -298,22 +341,88 @@ fn log_name() -> String {
     format!("{}-{}", crate::table::now(), std::process::id())
 }
 
-fn context(args: &BuildArgs) -> Result<(ContextSpec, Recipe), Error> {
+/// The recipe alone. The store is opened only where the context has to be fetched.
+fn recipe(global: &Global, args: &BuildArgs) -> Result<Recipe, Error> {
+    let file = args.file.as_deref();
+    if let Some(text) = &args.context
+        && let MainContext::Folder(folder) = MainContext::parse(text)?
+        && file.is_none_or(|f| f.as_os_str() != "-")
+    {
+        return Recipe::find(&ContextSpec::Folder(folder), file);
+    }
+    let session = machine::session(global)?;
+    let remote = RemoteFiles::new(&session, secrets(&args.secret)?, git_settings(args));
+    Ok(context(&session, &remote, args)?.1)
+}
+
+fn context(session: &Session, remote: &RemoteFiles, args: &BuildArgs) -> Result<(ContextSpec, Recipe), Error> {
     let Some(context) = &args.context else {
         return Err(usage("the build context is missing").hint("name the folder of the project: `ctrbuild .`"));
     };
     let file = args.file.as_deref();
-    if context == "-" {
-        let text = stdin_text()?;
-        return Ok((ContextSpec::Empty, Recipe { name: "Dockerfile".into(), text, path: None }));
+    let mut context = MainContext::parse(context)?;
+    if let MainContext::Git(git) = &mut context
+        && args.build_args.iter().any(|a| a == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1")
+    {
+        git.keep_git_dir = true;
     }
-    let spec = ContextSpec::Folder(PathBuf::from(context));
     if file.is_some_and(|f| f.as_os_str() == "-") {
+        if context == MainContext::Stdin {
+            return Err(usage("standard input can't be both the build context and the recipe"));
+        }
         let text = stdin_text()?;
+        let spec = now_or_wait(context, |c| async { c.load_files(session, remote).await })?;
         return Ok((spec, Recipe { name: "Dockerfile".into(), text, path: None }));
     }
-    let recipe = Recipe::find(&spec, file)?;
-    Ok((spec, recipe))
+    now_or_wait(context, |c| async { c.load(session, remote, file, std::io::stdin()).await })
+}
+
+/// Load a context, here and now.
+fn now_or_wait<T, F>(context: MainContext, load: impl FnOnce(MainContext) -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    match super::wait(load(context))? {
+        Ok(loaded) => Ok(loaded),
+        // Stopped by a signal, which was said already; nothing is left behind.
+        Err(_) => Err(Error::new(ErrorKind::Step(130), "cancelled")),
+    }
+}
+
+/// The agent for git over ssh: that of `--ssh default`, or of the environment for a context that is reached
+/// by ssh, which the user has named.
+fn git_agent(args: &BuildArgs) -> Option<PathBuf> {
+    let of_environment = || std::env::var_os("SSH_AUTH_SOCK").filter(|s| !s.is_empty()).map(PathBuf::from);
+    for arg in &args.ssh {
+        match arg.split_once('=').unwrap_or((arg, "")) {
+            ("default" | "", "") => return of_environment(),
+            ("default" | "", path) => return Some(PathBuf::from(path)),
+            _ => {}
+        }
+    }
+    match args.context.as_deref().map(MainContext::parse) {
+        Some(Ok(MainContext::Git(git))) if !git.remote.starts_with("http") => of_environment(),
+        _ => None,
+    }
+}
+
+/// What git takes from the environment.
+fn git_settings(args: &BuildArgs) -> GitSettings {
+    let proxies = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"]
+        .iter()
+        .flat_map(|n| [n.to_string(), n.to_ascii_uppercase()])
+        .filter_map(|n| std::env::var(&n).ok().filter(|v| !v.is_empty()).map(|v| (n, v)));
+    let known_hosts = std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".ssh/known_hosts"));
+    GitSettings {
+        path: std::env::var_os("PATH").unwrap_or_default(),
+        proxies: proxies.collect(),
+        authorities: std::env::var_os("SSL_CERT_FILE").map(PathBuf::from),
+        ssh: SshSettings {
+            agent: git_agent(args),
+            known_hosts: known_hosts.into_iter().chain(["/etc/ssh/ssh_known_hosts".into()]).collect(),
+        },
+        ..GitSettings::default()
+    }
 }
 
 fn stdin_text() -> Result<String, Error> {

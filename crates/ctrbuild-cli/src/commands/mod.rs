@@ -10,6 +10,7 @@ mod import;
 mod inspect;
 mod lint;
 mod load;
+mod login;
 mod os_image;
 mod plan;
 mod prune;
@@ -17,6 +18,7 @@ mod pull;
 mod push;
 mod rmi;
 mod save;
+mod shell;
 mod store;
 mod tag;
 
@@ -37,12 +39,15 @@ pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Inspect { name } => inspect::run(global, &name),
         Command::Pull(args) => pull::run(global, &args),
         Command::Push(args) => push::run(global, &args),
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
         Command::Load(args) => load::run(global, &args),
         Command::Save(args) => save::run(global, &args),
         Command::Import(args) => import::run(global, &args),
         Command::OsImage(command) => os_image::run(global, &command),
         Command::Df => df::run(global),
         Command::Prune(args) => prune::run(global, &args),
+        Command::Shell(args) => shell::run(global, &args),
         Command::Store(command) => store::run(global, &command),
         Command::Debug(command) => debug::run(global, &command),
     }

@@ -78,6 +78,22 @@ struct Step {
     shown: usize,
     /// Tenths of a transfer that were told.
     told: HashMap<String, u64>,
+    used: Option<solver::StepUsage>,
+}
+
+/// What a step used, if it is worth a word.
+fn used(usage: &solver::StepUsage) -> String {
+    let mut parts = Vec::new();
+    if usage.cpu.as_millis() >= 100 {
+        parts.push(format!("cpu {:.1}s", usage.cpu.as_secs_f64()));
+    }
+    if usage.peak_memory >= 64 << 20 {
+        parts.push(format!("memory {}", crate::table::size(usage.peak_memory)));
+    }
+    if usage.written >= 1 << 20 {
+        parts.push(format!("written {}", crate::table::size(usage.written)));
+    }
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
 impl PlainGraph {
@@ -86,7 +102,7 @@ impl PlainGraph {
         let step = steps.entry(v).or_insert_with(|| {
             let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
             line(format_args!("#{number} {}", sanitize(&self.graph.get(v).provenance.name)));
-            Step { number, started: Instant::now(), partial: Vec::new(), shown: 0, told: HashMap::new() }
+            Step { number, started: Instant::now(), partial: Vec::new(), shown: 0, told: HashMap::new(), used: None }
         });
         act(step)
     }
@@ -139,9 +155,11 @@ impl Observer for PlainGraph {
                     line(format_args!("#{} {what} {} / {}", s.number, crate::table::size(done), crate::table::size(total)));
                 }
             }),
+            Event::Used { vertex, usage } => self.step(vertex, |s| s.used = Some(*usage)),
             Event::Finished { vertex, took } => self.step(vertex, |s| {
                 s.flush();
-                line(format_args!("#{} DONE {:.1}s", s.number, took.as_secs_f64()));
+                let used = s.used.take().map(|u| used(&u)).unwrap_or_default();
+                line(format_args!("#{} DONE {:.1}s{used}", s.number, took.as_secs_f64()));
             }),
             Event::Failed { vertex, message, .. } => self.step(vertex, |s| {
                 s.flush();

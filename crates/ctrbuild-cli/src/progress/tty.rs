@@ -192,6 +192,7 @@ impl Observer for TtyGraph {
                 }
                 screen.redraw();
             }
+            Event::Used { .. } => {}
             Event::Finished { vertex, took } => {
                 screen.running.remove(&(self.number, vertex));
                 screen.say(&format!(" => {} \x1b[2m{:.1}s\x1b[0m", name(vertex), took.as_secs_f64()));

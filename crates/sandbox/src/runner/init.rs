@@ -15,7 +15,7 @@ use crate::bpf::Insn;
 use crate::cgroup::{BornInside, Cgroup, Hierarchies};
 use crate::error::Error;
 use crate::runner::{identity, mounts};
-use crate::spec::{Identity, Network, SandboxSpec};
+use crate::spec::{Identity, Input, Network, SandboxSpec};
 use crate::sys;
 use crate::wire::{self, Progress};
 
@@ -57,7 +57,7 @@ fn die_with_runner() -> Result<(), Error> {
 }
 
 fn become_program(plan: Plan<'_>, progress: &mut OwnedFd) -> Result<std::convert::Infallible, Error> {
-    let Plan { spec, filter, hierarchies, cgroup, born } = plan;
+    let Plan { mut spec, filter, hierarchies, cgroup, born } = plan;
     die_with_runner()?;
     cgroup.enter(born)?;
     // SAFETY: only a cgroup namespace, which no other code of this single-threaded process relies on.
@@ -84,6 +84,7 @@ fn become_program(plan: Plan<'_>, progress: &mut OwnedFd) -> Result<std::convert
     forget_oom_protection();
 
     let identity = spec.identity.clone();
+    let input = take_input(std::mem::take(&mut spec.input), &identity)?;
     let (security, cwd, ulimits) = (spec.security, spec.cwd.clone(), spec.limits.ulimits.clone());
     let (args, env) = (c_strings(&spec.args)?, environment(&spec.env)?);
     let stubs = mounts::enter_root(spec, hierarchies, cgroup.devices_confined)?;
@@ -91,7 +92,9 @@ fn become_program(plan: Plan<'_>, progress: &mut OwnedFd) -> Result<std::convert
     // From here on paths are the step's own. No descriptor of the host may stay open now: the working directory or
     // the program could name it as /proc/self/fd/N.
     move_last(progress)?;
-    empty_input();
+    if input == Taken::No {
+        empty_input();
+    }
     give_output_to(&identity);
     identity::limit_resources(&ulimits)?;
     change_directory(&cwd)?;
@@ -128,6 +131,32 @@ fn forget_oom_protection() {
         // Raising the score is always allowed.
         let _no_proc = std::fs::write(FILE, "0");
     }
+}
+
+/// Whether the step has an input that is not empty.
+#[derive(PartialEq)]
+enum Taken {
+    Yes,
+    No,
+}
+
+/// Puts the caller's input at 0; a terminal also at 1 and 2, as the controlling one of this new session.
+fn take_input(input: Input, identity: &Identity) -> Result<Taken, Error> {
+    let failed = |e: io::Error| Error::io("can't pass the input on", e);
+    match input {
+        Input::Empty => return Ok(Taken::No),
+        Input::Stream(fd) => sys::put_at(&fd, 0).map_err(failed)?,
+        Input::Terminal(fd) => {
+            for number in 0..3 {
+                sys::put_at(&fd, number).map_err(failed)?;
+            }
+            rustix::process::ioctl_tiocsctty(&fd).map_err(|e| failed(e.into()))?;
+            // So that the step's user can open /dev/tty's other names; writing works all the same.
+            let owner = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+            let _not_ours = rustix::fs::fchown(&fd, Some(owner.0), Some(owner.1));
+        }
+    }
+    Ok(Taken::Yes)
 }
 
 /// Input is the step's own `/dev/null`, unless something else lies there; then it stays the host's.

@@ -1,0 +1,144 @@
+//! What a step's mounts show: `RUN --mount`.
+
+use super::Held;
+use crate::cache_mount::CacheMount;
+use crate::copy::io;
+use crate::{LocalWorker, open_host, store_error};
+use graph::{MountKind, PathSelector, Selector, Vertex};
+use sandbox::{Access, BindSource, MountFd, Overlay, Upper};
+use solver::{ErrorKind, Job};
+use std::path::PathBuf;
+use store::SnapshotId;
+
+/// What is gathered while the mounts of a step are made.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// Lives as long as the step.
+    pub held: Vec<Held>,
+    /// Bytes that its log must not show.
+    pub masks: Vec<Vec<u8>>,
+}
+
+/// `None` for what is optional and not there.
+pub(super) fn mount_kind(
+    worker: &LocalWorker,
+    job: &Job,
+    vertex: &Vertex,
+    kind: &MountKind,
+    access: Access,
+    gathered: &mut Gathered,
+) -> Result<Option<sandbox::MountKind>, ErrorKind> {
+    let Gathered { held, masks } = gathered;
+    let bind = |source| sandbox::MountKind::Bind { source, access };
+    Ok(Some(match kind {
+        MountKind::Bind { input, source } => {
+            let subpath = PathBuf::from(source);
+            let mount = match input {
+                None => empty_mount(worker, held)?,
+                Some(i) => {
+                    let layers = worker.input_layers(job, *i, input_selector(vertex, *i)?)?;
+                    input_mount(worker, &layers, access, held)?
+                }
+            };
+            if !mount.root().map_err(io)?.exists(&subpath) {
+                return Err(ErrorKind::other(format!("mount source {source:?} not found")));
+            }
+            bind(BindSource::Tree { mount, subpath })
+        }
+        MountKind::Cache { id, sharing, input, source, owner } => {
+            let from = match input {
+                None => Vec::new(),
+                Some(i) => worker.input_layers(job, *i, input_selector(vertex, *i)?)?,
+            };
+            let name = format!("{}/{id}", worker.config.cache_namespace);
+            let cache =
+                CacheMount::open(worker.store(), &name, *sharing, &from, source, *owner, job.fresh_mounts)?;
+            let folder = open_host(&cache.folder())?;
+            held.push(Held::Cache { _mount: cache });
+            bind(BindSource::Host(folder))
+        }
+        MountKind::Tmpfs { size } => sandbox::MountKind::Tmpfs { size: *size, mode: 0o1777, uid: 0, gid: 0 },
+        MountKind::Secret { id, required, uid, gid, mode } => match secret(worker, id, *required)? {
+            None => return Ok(None),
+            Some(content) => {
+                masks.push(content.clone());
+                sandbox::MountKind::File { content, mode: *mode, uid: *uid, gid: *gid }
+            }
+        },
+        MountKind::Ssh { id, required, uid, gid, mode } => match worker.config.isolation.ssh.get(id) {
+            None if *required => {
+                return Err(ErrorKind::with_hint(
+                    format!("ssh agent {id:?} is not available"),
+                    format!("pass it with --ssh {id}, or --ssh {id}=SOCKET or --ssh {id}=KEY"),
+                ));
+            }
+            None => return Ok(None),
+            Some(agent) => {
+                let active = worker.store().prepare().map_err(|e| store_error(&e))?;
+                let mut forwarding = agent.serve(&active.scratch(), (*uid, *gid), *mode)?;
+                let socket = forwarding.take_socket();
+                held.push(Held::Agent { _forwarding: forwarding, _active: active });
+                match socket {
+                    Some(socket) => bind(BindSource::Host(socket)),
+                    None => return Ok(None),
+                }
+            }
+        },
+    }))
+}
+
+fn input_selector(vertex: &Vertex, input: usize) -> Result<&PathSelector, ErrorKind> {
+    match &vertex.inputs[input].selector {
+        Selector::Paths(paths) if paths.len() == 1 => Ok(&paths[0]),
+        _ => Err(ErrorKind::other("internal error: a mount reads one path")),
+    }
+}
+
+/// A folder that vanishes with the step.
+fn scratch(worker: &LocalWorker, held: &mut Vec<Held>) -> Result<(PathBuf, PathBuf, PathBuf), ErrorKind> {
+    let active = worker.store().prepare().map_err(|e| store_error(&e))?;
+    let paths = (active.upper(), active.work(), active.scratch());
+    held.push(Held::Scratch { _active: active });
+    Ok(paths)
+}
+
+fn empty_mount(worker: &LocalWorker, held: &mut Vec<Held>) -> Result<MountFd, ErrorKind> {
+    let (upper, _, _) = scratch(worker, held)?;
+    MountFd::clone_of(open_host(&upper)?, Access::ReadWrite).map_err(io)
+}
+
+/// The files of an input; what a step writes to them is discarded.
+fn input_mount(
+    worker: &LocalWorker,
+    layers: &[SnapshotId],
+    access: Access,
+    held: &mut Vec<Held>,
+) -> Result<MountFd, ErrorKind> {
+    if layers.is_empty() {
+        return empty_mount(worker, held);
+    }
+    if access == Access::ReadOnly {
+        return worker.mount_layers(layers);
+    }
+    let (upper, work, _) = scratch(worker, held)?;
+    let folders = crate::folders(worker.store(), layers)?;
+    let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();
+    let upper = Upper { upper: upper.as_path().into(), work: work.as_path().into() };
+    Overlay::mount(&lowers, Some(upper), worker.overlay_options()).map_err(io)
+}
+
+/// Largest secret, as in BuildKit.
+const MAX_SECRET: usize = 500 * 1024;
+
+pub(super) fn secret(worker: &LocalWorker, id: &str, required: bool) -> Result<Option<Vec<u8>>, ErrorKind> {
+    match worker.config.secrets.get(id)? {
+        Some(content) if content.len() > MAX_SECRET => {
+            Err(ErrorKind::other(format!("secret {id:?} is larger than 500 KiB")))
+        }
+        None if required => Err(ErrorKind::with_hint(
+            format!("secret {id}: not found"),
+            format!("pass it with --secret id={id},src=FILE or --secret id={id},env=NAME"),
+        )),
+        found => Ok(found),
+    }
+}
