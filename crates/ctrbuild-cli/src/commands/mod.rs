@@ -2,6 +2,7 @@
 
 mod build;
 mod call;
+mod check;
 mod debug;
 mod df;
 mod history;
