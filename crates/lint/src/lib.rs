@@ -12,11 +12,11 @@
 pub mod config;
 pub mod context;
 pub mod custom;
-//pub mod fix;
-//pub mod fmt;
-//pub mod gate;
+pub mod fix;
+pub mod fmt;
+pub mod gate;
 //pub mod hadolint;
-//pub mod report;
+pub mod report;
 mod rule;
 pub mod rules;
 pub mod secrets;

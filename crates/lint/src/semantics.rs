@@ -10,6 +10,7 @@ mod platform;
 mod stage;
 
 pub use platform::guess as guess_platform;
+pub(crate) use stage::is_remote;
 pub(crate) use platform::is_windows_image as is_windows_name;
 
 use dockerfile::word::{Lexer, Variables};

@@ -91,6 +91,11 @@ fn check_comment(comment: &str) -> Option<CheckOptions> {
     check_options(value.trim().split(' ').next().unwrap_or_default()).ok()
 }
 
+/// The `check=` options that hold for an instruction by a comment above it.
+pub(crate) fn options_above(statement: &dockerfile::syntax::Statement) -> Option<CheckOptions> {
+    statement.comments.iter().find_map(|comment| check_comment(comment))
+}
+
 /// Shells that `# hadolint shell=` comments name, with their lines.
 pub(crate) fn shell_pragmas(parsed: &Parsed) -> Vec<(u32, Kind)> {
     comments(parsed)
@@ -149,7 +154,7 @@ fn read(cx: &Context<'_>) -> Vec<Suppression> {
     }
     if profile != Profile::Hadolint {
         for statement in &parsed.statements {
-            let Some(options) = statement.comments.iter().find_map(|comment| check_comment(comment)) else { continue };
+            let Some(options) = options_above(statement) else { continue };
             let line = statement.lines.first;
             add(Dialect::Buildkit, Target::Instructions(line, line), options.skip, statement.keyword.range);
         }

@@ -1,0 +1,42 @@
+//! DL3059: consecutive RUNs may be one.
+
+use super::prelude::*;
+
+pub(super) const RULE: Rule = Rule {
+    name: "consecutive-run",
+    aliases: &["DL3059"],
+    group: Group::Hadolint,
+    severity: Severity::Info,
+    default: Default::On,
+    summary: "Consecutive RUNs may be one",
+    why: "Each makes a layer. Short ones that follow each other can be joined with &&.",
+    bad: r#"FROM alpine:3.20
+RUN a
+RUN b
+"#,
+    good: r#"FROM alpine:3.20
+RUN a && b
+"#,
+    check,
+};
+
+fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
+    for stage in cx.stages() {
+        let mut last: Option<(Vec<&str>, usize)> = None;
+        for node in cx.of_stage(stage.index) {
+            let Some((_, script)) = node.run().filter(|_| !node.onbuild) else {
+                last = None;
+                continue;
+            };
+            let mut flags: Vec<&str> = node.located.flags.iter().map(Word::as_str).collect();
+            flags.sort_unstable();
+            let count = script.calls.len();
+            match &last {
+                Some((before, many)) if *before == flags && count <= 2 && *many <= 2 => {
+                    out.report(node.located.keyword.range, "this RUN may be joined with the one before");
+                }
+                _ => last = Some((flags, count)),
+            }
+        }
+    }
+}

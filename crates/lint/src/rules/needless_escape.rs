@@ -1,0 +1,48 @@
+//! SC1001: this escape does nothing.
+
+use super::prelude::*;
+
+pub(super) const RULE: Rule = Rule {
+    name: "needless-escape",
+    aliases: &["SC1001"],
+    group: Group::Shell,
+    severity: Severity::Info,
+    default: Default::On,
+    summary: "This escape does nothing",
+    why: "Outside of quotes a backslash takes the meaning from characters that have one; in front of others it vanishes.",
+    bad: r#"FROM alpine:3.20
+RUN echo \x41
+"#,
+    good: r#"FROM alpine:3.20
+RUN echo x41
+"#,
+    check,
+};
+
+use crate::shell::ast::{self, PartKind, Visitor};
+
+fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
+    for (_, _, script) in cx.runs().filter(|(_, _, script)| script.kind.is_posix()) {
+        let mut walk = Walk(Vec::new());
+        script.visit(&mut walk);
+        for (span, c) in walk.0 {
+            out.report(script.range(span), format!("the backslash in front of {c:?} does nothing"));
+        }
+    }
+}
+
+struct Walk(Vec<(ast::Span, char)>);
+
+impl Visitor for Walk {
+    fn simple(&mut self, simple: &ast::Simple) {
+        for word in simple.words.iter().chain(simple.assigns.iter().map(|assign| &assign.value)) {
+            for part in &word.parts {
+                if let PartKind::Escaped(c) = &part.kind
+                    && !"|&;<>()\\ '\t\r\u{a0}\"$`?*@!+[]{}.,~#ntr\n".contains(*c)
+                {
+                    self.0.push((part.span, *c));
+                }
+            }
+        }
+    }
+}
