@@ -80,6 +80,7 @@ impl StableHash for SourceOp {
                 checksum,
                 submodules,
                 fetch_by_commit,
+                times,
             }) => h
                 .tag(3)
                 .put(remote)
@@ -88,7 +89,11 @@ impl StableHash for SourceOp {
                 .put(keep_git_dir)
                 .put(checksum)
                 .put(submodules)
-                .put(fetch_by_commit),
+                .put(fetch_by_commit)
+                .tag(match times {
+                    GitTimes::Checkout => 0,
+                    GitTimes::Commit => 1,
+                }),
         };
     }
 }

@@ -80,6 +80,18 @@ pub struct GitSource {
     pub submodules: bool,
     /// Fetch exactly the commit in `checksum`.
     pub fetch_by_commit: bool,
+    pub times: GitTimes,
+}
+
+/// Modification times of a git source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GitTimes {
+    /// When they were written.
+    #[default]
+    Checkout,
+    /// That of the commit, for all files.
+    Commit,
 }
 
 /// Run a process on top of input 0 (`None`: on an empty root).

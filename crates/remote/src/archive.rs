@@ -33,7 +33,11 @@ pub enum Unpacked {
 /// # Errors
 /// [`Error::NotAContext`] for bytes that are neither archive nor text, [`Error::Archive`] for a damaged
 /// archive, [`Error::TooLarge`] for a longer text.
-pub fn unpack_stream(store: &LocalStore, what: &str, mut reader: impl Read + Send) -> Result<Unpacked, Error> {
+pub fn unpack_stream(
+    store: &LocalStore,
+    what: &str,
+    mut reader: impl Read + Send,
+) -> Result<Unpacked, Error> {
     let head = read_head(&mut reader).map_err(|e| source(what, e))?;
     if !is_archive(&head) {
         return text(what, head, reader);

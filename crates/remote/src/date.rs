@@ -21,7 +21,7 @@ pub fn parse(text: &str) -> Option<i64> {
         }
         // `Sun Nov  6 08:49:37 1994`
         None => {
-            let [_, month, day, time, year] = words(text)? else { return None };
+            let [_, month, day, time, year] = words(text)?;
             seconds(number(year, 4)?, month, day.parse().ok()?, time)
         }
     }
@@ -72,7 +72,13 @@ mod tests {
 
     #[test]
     fn anything_else_is_none() {
-        let bad = ["", "x", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 6 Nov 1994 8:9:7 GMT"];
+        let bad = [
+            "",
+            "x",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 06 Foo 1994 08:49:37 GMT",
+            "Sun, 6 Nov 1994 8:9:7 GMT",
+        ];
         for text in bad {
             assert_eq!(parse(text), None, "{text}");
         }

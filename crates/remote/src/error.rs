@@ -91,7 +91,9 @@ impl HttpFailure {
     /// Whether the same request may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         match self {
-            HttpFailure::Unreachable { .. } | HttpFailure::Interrupted { .. } | HttpFailure::Stalled { .. } => true,
+            HttpFailure::Unreachable { .. }
+            | HttpFailure::Interrupted { .. }
+            | HttpFailure::Stalled { .. } => true,
             HttpFailure::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502..=599),
             _ => false,
         }
@@ -109,10 +111,13 @@ impl HttpFailure {
                 name = host.split(':').next().unwrap_or(host)
             ),
             HttpFailure::Status { status: 404 | 410, .. } => "check the URL for spelling".into(),
-            HttpFailure::Status { status, .. } if *status >= 500 => "the server has a problem: try later".into(),
+            HttpFailure::Status { status, .. } if *status >= 500 => {
+                "the server has a problem: try later".into()
+            }
             HttpFailure::Stalled { .. } | HttpFailure::Interrupted { .. } => "try again".into(),
             HttpFailure::Redirect { .. } => {
-                "name the final URL itself, or pin the content with --checksum where only TLS is given up".into()
+                "name the final URL itself, or pin the content with --checksum where only TLS is given up"
+                    .into()
             }
             _ => return None,
         })
@@ -161,8 +166,16 @@ fn git_hint(said: &str) -> Option<&'static str> {
     if has(&["Permission denied (publickey"]) {
         return Some("start an ssh agent that holds the key, so that SSH_AUTH_SOCK is set");
     }
-    if has(&["could not read Username", "Authentication failed", "error: 401", "error: 403", "terminal prompts"]) {
-        return Some("the repository may be private or misspelt; give the secret GIT_AUTH_TOKEN (or GIT_AUTH_HEADER)");
+    if has(&[
+        "could not read Username",
+        "Authentication failed",
+        "error: 401",
+        "error: 403",
+        "terminal prompts",
+    ]) {
+        return Some(
+            "the repository may be private or misspelt; give the secret GIT_AUTH_TOKEN (or GIT_AUTH_HEADER)",
+        );
     }
     if has(&["error: 301", "error: 302", "error: 307", "error: 308", "redirect"]) {
         return Some("the repository has moved; name its new URL");
@@ -175,7 +188,8 @@ fn git_hint(said: &str) -> Option<&'static str> {
 
 /// A foreign text made fit for a message: one line, no control characters, at most 400 characters.
 pub(crate) fn tame(text: &str) -> String {
-    let bidi = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let bidi =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut out: String =
         text.trim().chars().map(|c| if c.is_control() || bidi(c) { ' ' } else { c }).take(400).collect();
     while out.contains("  ") {

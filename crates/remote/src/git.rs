@@ -21,7 +21,7 @@ use crate::{Error, Fetched};
 use checkout::Checkout;
 use command::Runner;
 use digest::{CacheKey, StableHasher, TreeHash};
-use graph::GitSource;
+use graph::{GitSource, GitTimes};
 use location::{Credentials, Location};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -107,7 +107,9 @@ impl Git {
         let work = if subdir.is_empty() { upper.clone() } else { scratch.join("tree") };
         for folder in [&scratch, &work] {
             match tokio::fs::create_dir(folder).await {
-                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(Error::io("make", folder)(e)),
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io("make", folder)(e));
+                }
                 _ => {}
             }
         }
@@ -118,12 +120,16 @@ impl Git {
         if source.submodules {
             checkout.submodules(location, &work, &commit).await?;
         }
+        let time = match source.times {
+            GitTimes::Checkout => None,
+            GitTimes::Commit => Some(checkout.commit_time(&work, &commit).await?),
+        };
         let (location, subdir) = (location.clone(), subdir.to_string());
         par::blocking(move || {
             if !subdir.is_empty() {
                 checkout::move_subdir(&location, &work, &subdir, &upper)?;
             }
-            checkout::normalize(&upper)
+            checkout::normalize(&upper, time)
         })
         .await
     }
@@ -136,6 +142,7 @@ fn tree_hash(source: &GitSource, subdir: &str, resolved: &Resolved) -> TreeHash 
     let kept = source.keep_git_dir && subdir.is_empty();
     let shown = kept.then(|| (resolved.object.clone(), resolved.name.clone().unwrap_or_default()));
     h.put(&resolved.commit).put(&shown).put(subdir).put(&source.submodules);
+    h.put(&matches!(source.times, GitTimes::Commit));
     TreeHash::from_bytes(h.finish())
 }
 

@@ -14,8 +14,8 @@ use base64::prelude::BASE64_STANDARD;
 use digest::{CacheKey, Digest, StableHasher, TreeHash};
 use graph::HttpSource;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, LOCATION, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
@@ -159,7 +159,8 @@ impl Wanted<'_> {
         let mut h = StableHasher::new("ctrbuild.http-file.v1");
         h.put(filename).put(&mode.unwrap_or(DEFAULT_MODE)).put(uid).put(gid).fixed(known.said.digest.bytes());
         // A pinned file is the same whenever it was modified.
-        let modified = known.said.last_modified.as_deref().and_then(date::parse).filter(|_| checksum.is_none());
+        let modified =
+            known.said.last_modified.as_deref().and_then(date::parse).filter(|_| checksum.is_none());
         h.put(&modified.map(|m| m as u64));
         Fetched { snapshot: known.snapshot, hash: TreeHash::from_bytes(h.finish()) }
     }
@@ -194,7 +195,9 @@ impl Http {
         let (s, key) = (store.clone(), latest);
         let _lock = par::blocking(move || s.key_lock(&key)).await?;
         if let Some(pinned) = pinned {
-            if let Some(known) = known(store, pinned).await?.filter(|k| Some(k.said.digest) == source.checksum) {
+            if let Some(known) =
+                known(store, pinned).await?.filter(|k| Some(k.said.digest) == source.checksum)
+            {
                 return Ok(wanted.fetched(known));
             }
         }
@@ -212,7 +215,12 @@ impl Http {
     }
 
     /// Ask the server, with what is known, and download what is not.
-    async fn bring(&self, store: &LocalStore, wanted: &Wanted<'_>, known: Option<Known>) -> Result<Known, Error> {
+    async fn bring(
+        &self,
+        store: &LocalStore,
+        wanted: &Wanted<'_>,
+        known: Option<Known>,
+    ) -> Result<Known, Error> {
         let mut attempt = 0;
         let response = loop {
             attempt += 1;
@@ -233,7 +241,8 @@ impl Http {
             }
             _ => {}
         }
-        let said = |name: HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_string);
+        let said =
+            |name: HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_string);
         let (etag, last_modified) = (said(ETAG), said(LAST_MODIFIED));
         let s = store.clone();
         let active = par::blocking(move || s.prepare()).await?;
@@ -266,7 +275,8 @@ impl Http {
             transfer::settle(&file, &active.upper(), &source, source.mode.unwrap_or(DEFAULT_MODE), modified)?;
             drop(file);
             let snapshot = store.commit(active, Default::default())?;
-            let payload = serde_json::to_value(&said).map_err(|_| Error::Internal("a record that is no JSON"))?;
+            let payload =
+                serde_json::to_value(&said).map_err(|_| Error::Internal("a record that is no JSON"))?;
             let record = RecordV1 {
                 payload,
                 snapshots: vec![snapshot.clone()],
@@ -284,12 +294,21 @@ impl Http {
     }
 
     /// One request, redirects followed. The answer is 304 or has content.
-    async fn ask(&self, wanted: &Wanted<'_>, headers: HeaderMap) -> Result<Result<Response, HttpFailure>, Error> {
+    async fn ask(
+        &self,
+        wanted: &Wanted<'_>,
+        headers: HeaderMap,
+    ) -> Result<Result<Response, HttpFailure>, Error> {
         let client = self.client().await?;
         Ok(self.follow(&client, wanted, headers).await)
     }
 
-    async fn follow(&self, client: &Client, wanted: &Wanted<'_>, headers: HeaderMap) -> Result<Response, HttpFailure> {
+    async fn follow(
+        &self,
+        client: &Client,
+        wanted: &Wanted<'_>,
+        headers: HeaderMap,
+    ) -> Result<Response, HttpFailure> {
         let mut url = wanted.url.clone();
         let mut home = Reach::of(&url);
         for hop in 0..=MAX_REDIRECTS {
@@ -387,7 +406,9 @@ async fn authorization(
     let text = match (secret::first(secrets, ids).await?, user) {
         (Some((0, token)), _) => format!("Bearer {token}"),
         (Some((_, header)), _) => header,
-        (None, Some((user, password))) => format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))),
+        (None, Some((user, password))) => {
+            format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
+        }
         (None, None) => return Ok(None),
     };
     let mut value = HeaderValue::from_str(&text).map_err(|_| Error::Setup {

@@ -147,7 +147,12 @@ pub enum Downgrade {
 }
 
 /// Where a redirect from `from` leads. `home` is how far the URL is that was asked for: nothing leads closer.
-pub fn redirect(from: &Url, location: Option<&str>, home: Reach, downgrade: Downgrade) -> Result<Url, HttpFailure> {
+pub fn redirect(
+    from: &Url,
+    location: Option<&str>,
+    home: Reach,
+    downgrade: Downgrade,
+) -> Result<Url, HttpFailure> {
     let host = host_of(from);
     let refuse = |to: String, reason| HttpFailure::Redirect { host: host.clone(), to, reason };
     let text = location

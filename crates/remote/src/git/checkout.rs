@@ -6,7 +6,7 @@ use super::resolve::check;
 use super::{Git, Resolved, check_folders, is_object};
 use crate::Error;
 use crate::secret::Secrets;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Timespec, Timestamps};
 use sandbox::RootDir;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,9 +42,15 @@ pub(super) struct Target<'a> {
 
 impl Checkout<'_> {
     /// Write the files of the repository itself; its commit.
-    pub async fn main(&self, work: &Path, resolved: &Resolved, checksum: Option<&str>) -> Result<String, Error> {
+    pub async fn main(
+        &self,
+        work: &Path,
+        resolved: &Resolved,
+        checksum: Option<&str>,
+    ) -> Result<String, Error> {
         let credentials = Credentials::of(self.main, self.secrets).await?;
-        let target = Target { location: self.main, credentials: &credentials, work, resolved, name: "git".into() };
+        let target =
+            Target { location: self.main, credentials: &credentials, work, resolved, name: "git".into() };
         let commit = self.write(&target).await?;
         // An annotated tag that was given by its object's name is known by its commit only now.
         check(self.main, checksum, &[&commit, &resolved.object])?;
@@ -74,7 +80,11 @@ impl Checkout<'_> {
         let peels = resolved.commit != resolved.object;
         if peels && commit != resolved.commit {
             // The server said that the tag means another commit.
-            return Err(Error::Commit { remote: location.shown(), expected: resolved.commit.clone(), actual: commit });
+            return Err(Error::Commit {
+                remote: location.shown(),
+                expected: resolved.commit.clone(),
+                actual: commit,
+            });
         }
         if self.keep {
             let args = ["update-ref", "--no-deref", "HEAD", &commit];
@@ -84,13 +94,24 @@ impl Checkout<'_> {
         Ok(commit)
     }
 
+    /// When the commit was made, in seconds since 1970.
+    pub async fn commit_time(&self, work: &Path, commit: &str) -> Result<i64, Error> {
+        let git_dir = self.git_dir(work, "git");
+        let place = Place { git_dir: Some(&git_dir), work };
+        let args = ["log", "-1", "--no-show-signature", "--format=%ct", "--end-of-options", commit];
+        let out = self.git.runner.local(self.main, "read the commit of", place, &args).await?;
+        String::from_utf8_lossy(&out).trim().parse().map_err(|_| Error::Internal("a commit without a time"))
+    }
+
     async fn init(&self, target: &Target<'_>, git_dir: &Path) -> Result<(), Error> {
         let Target { location, work, resolved, .. } = target;
         let runner = &self.git.runner;
         let place = Place { git_dir: None, work };
-        let format = if resolved.object.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
+        let format =
+            if resolved.object.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
         // An empty template: no sample hooks.
-        let mut args: Vec<&std::ffi::OsStr> = ["init", "--quiet", "--template=", format].map(AsRef::as_ref).to_vec();
+        let mut args: Vec<&std::ffi::OsStr> =
+            ["init", "--quiet", "--template=", format].map(AsRef::as_ref).to_vec();
         if self.keep {
             args.push(work.as_os_str());
         } else {
@@ -125,8 +146,8 @@ impl Checkout<'_> {
                 let by_name = format!("+{name}:{to}");
                 match self.try_fetch(target, place, &[&by_name]).await? {
                     Ok(()) if self.has(target, place).await => return Ok(()),
-                    Ok(()) => {}
-                    Err(f) => failed = f,
+                    // Moved meanwhile, or hidden: perhaps some other ref still leads to it.
+                    _ => {}
                 }
             }
             let all = ["+refs/heads/*:refs/ctrbuild/heads/*", "+refs/tags/*:refs/ctrbuild/tags/*"];
@@ -171,8 +192,14 @@ impl Checkout<'_> {
         depth: &[&str],
         refspecs: &[&str],
     ) -> Result<Result<(), Failed>, Error> {
-        let mut args =
-            vec!["fetch", "--progress", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--update-head-ok"];
+        let mut args = vec![
+            "fetch",
+            "--progress",
+            "--no-tags",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+            "--update-head-ok",
+        ];
         args.extend(depth);
         args.extend(["--", target.location.url()]);
         args.extend(refspecs);
@@ -194,8 +221,11 @@ impl Checkout<'_> {
 /// Move what is in the folder `subdir` of `work` to `upper`. Blocks.
 pub(super) fn move_subdir(location: &Location, work: &Path, subdir: &str, upper: &Path) -> Result<(), Error> {
     let root = RootDir::open_path(work)?;
-    check_folders(&root, subdir)
-        .map_err(|reason| Error::Subdir { remote: location.shown(), subdir: subdir.into(), reason })?;
+    check_folders(&root, subdir).map_err(|reason| Error::Subdir {
+        remote: location.shown(),
+        subdir: subdir.into(),
+        reason,
+    })?;
     let from = root.subdir(subdir)?;
     let to = RootDir::open_path(upper)?;
     for entry in from.read_dir("/")? {
@@ -205,10 +235,15 @@ pub(super) fn move_subdir(location: &Location, work: &Path, subdir: &str, upper:
     Ok(())
 }
 
-/// Everything belongs to root, and what its owner may read or run, all may; nobody else may write. Blocks.
-pub(super) fn normalize(upper: &Path) -> Result<(), Error> {
+/// Everything belongs to root, and what its owner may read or run, all may; nobody else may write. With
+/// `time` (seconds since 1970) everything is of that time. Blocks.
+pub(super) fn normalize(upper: &Path, time: Option<i64>) -> Result<(), Error> {
     let mut folders = vec![PathBuf::new()];
     let root = RootDir::open_path(upper)?;
+    let stamp = time.map(|tv_sec| {
+        let at = Timespec { tv_sec, tv_nsec: 0 };
+        Timestamps { last_access: at, last_modification: at }
+    });
     while let Some(path) = folders.pop() {
         let shown = if path.as_os_str().is_empty() { Path::new("/") } else { &path };
         for entry in root.read_dir(shown)? {
@@ -216,6 +251,10 @@ pub(super) fn normalize(upper: &Path) -> Result<(), Error> {
             let stat = root.symlink_metadata(&below)?;
             if stat.st_uid != 0 || stat.st_gid != 0 {
                 root.chown(&below, 0, 0)?;
+            }
+            // A folder's time stays: its entries exist by now, and only their attributes are set.
+            if let Some(stamp) = &stamp {
+                root.set_times(&below, stamp)?;
             }
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Symlink => continue,
@@ -228,6 +267,9 @@ pub(super) fn normalize(upper: &Path) -> Result<(), Error> {
                 root.chmod(&below, mode)?;
             }
         }
+    }
+    if let Some(stamp) = &stamp {
+        root.set_times("/", stamp)?;
     }
     Ok(())
 }

@@ -171,10 +171,20 @@ impl Runner {
         Error::GitStalled { action, remote: location.shown(), seconds: self.settings.idle.as_secs() }
     }
 
-    fn command(&self, place: Place<'_>, secret: &[(String, String)], plain: &[(&str, &str)]) -> Result<Command, Error> {
+    fn command(
+        &self,
+        place: Place<'_>,
+        secret: &[(String, String)],
+        plain: &[(&str, &str)],
+    ) -> Result<Command, Error> {
         let settings = &self.settings;
         let mut command = Command::new(self.program()?);
-        command.env_clear().current_dir(place.work).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env_clear()
+            .current_dir(place.work)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command.kill_on_drop(true);
         command
             .env("PATH", &settings.path)
@@ -252,8 +262,11 @@ impl Runner {
         let alive = Notify::new();
         let work = async {
             // Both at the same time, or a full pipe would block the other.
-            let (out, err, status) =
-                tokio::join!(read(out, Keep::Start(MAX_OUTPUT), &alive), read(err, Keep::End(MAX_ERRORS), &alive), child.wait());
+            let (out, err, status) = tokio::join!(
+                read(out, Keep::Start(MAX_OUTPUT), &alive),
+                read(err, Keep::End(MAX_ERRORS), &alive),
+                child.wait()
+            );
             (out, err, status)
         };
         tokio::pin!(work);
@@ -280,7 +293,11 @@ impl Runner {
 pub(super) fn error(action: &'static str, location: &Location, failed: &Failed) -> Error {
     // The lines that say what is wrong, without progress and the server's chatter before them.
     let lines: Vec<&str> = failed.said.split(['\n', '\r']).map(str::trim).filter(|l| !l.is_empty()).collect();
-    let marked = |l: &&&str| ["fatal:", "error:", "ERROR:", "remote:", "ssh:", "Host key", "Permission"].iter().any(|m| l.starts_with(m));
+    let marked = |l: &&&str| {
+        ["fatal:", "error:", "ERROR:", "remote:", "ssh:", "Host key", "Permission"]
+            .iter()
+            .any(|m| l.starts_with(m))
+    };
     let mut said: Vec<&str> = lines.iter().filter(marked).copied().collect();
     if said.is_empty() {
         said = lines.last().copied().into_iter().collect();
@@ -309,7 +326,9 @@ async fn read(mut from: impl AsyncRead + Unpin, keep: Keep, alive: &Notify) -> s
         }
         alive.notify_one();
         match keep {
-            Keep::Start(limit) => out.extend_from_slice(&buffer[..n.min((limit + 1).saturating_sub(out.len()))]),
+            Keep::Start(limit) => {
+                out.extend_from_slice(&buffer[..n.min((limit + 1).saturating_sub(out.len()))])
+            }
             Keep::End(limit) => {
                 out.extend_from_slice(&buffer[..n]);
                 if out.len() > 2 * limit {
@@ -322,7 +341,9 @@ async fn read(mut from: impl AsyncRead + Unpin, keep: Keep, alive: &Notify) -> s
 
 /// No configuration, no keys but the agent's, no unknown hosts, no questions.
 fn ssh_command(ssh: &SshSettings) -> String {
-    let mut out = String::from("ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o IdentityFile=/dev/null");
+    let mut out = String::from(
+        "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o IdentityFile=/dev/null",
+    );
     let plain = |p: &&PathBuf| {
         p.to_str().is_some_and(|t| t.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b)))
     };

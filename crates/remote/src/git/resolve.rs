@@ -89,7 +89,8 @@ fn choose(listing: &str, reference: &str) -> Option<Resolved> {
     }
     let found = |name: String| {
         let object = (*refs.get(name.as_str())?).to_string();
-        let commit = refs.get(format!("{name}^{{}}").as_str()).map_or_else(|| object.clone(), |o| o.to_string());
+        let commit =
+            refs.get(format!("{name}^{{}}").as_str()).map_or_else(|| object.clone(), |o| o.to_string());
         Some(Resolved { object, commit, name: Some(name) })
     };
     if reference.is_empty() {
@@ -121,7 +122,11 @@ pub(super) fn check(location: &Location, checksum: Option<&str>, objects: &[&str
         Some(sum) if !objects.iter().any(|o| o.starts_with(&sum.to_ascii_lowercase())) => {
             let mut actual: Vec<&str> = objects.to_vec();
             actual.dedup();
-            Err(Error::Commit { remote: location.shown(), expected: sum.to_string(), actual: actual.join(" or ") })
+            Err(Error::Commit {
+                remote: location.shown(),
+                expected: sum.to_string(),
+                actual: actual.join(" or "),
+            })
         }
         _ => Ok(()),
     }
@@ -145,7 +150,9 @@ mod tests {
 
     #[test]
     fn branches_come_before_tags() {
-        let choose = |name: &str| choose(&listing(), name).map(|r| (r.object[..1].to_string(), r.commit[..1].to_string(), r.name));
+        let choose = |name: &str| {
+            choose(&listing(), name).map(|r| (r.object[..1].to_string(), r.commit[..1].to_string(), r.name))
+        };
         let is = |o: &str, c: &str, n: &str| Some((o.to_string(), c.to_string(), Some(n.to_string())));
         assert_eq!(choose("main"), is("a", "a", "refs/heads/main"));
         assert_eq!(choose(""), is("a", "a", "refs/heads/main"));
@@ -161,7 +168,23 @@ mod tests {
         for good in ["main", "refs/pull/1/head", "v1.0", "a-b", "ü"] {
             assert!(is_ref(good), "{good}");
         }
-        for bad in ["-x", "--upload-pack=x", "a..b", "a b", "a:b", "+a:b", "a*", "@{1}", "a^", "a~1", "/a", "a/", "a\n", "@", "a.lock"] {
+        for bad in [
+            "-x",
+            "--upload-pack=x",
+            "a..b",
+            "a b",
+            "a:b",
+            "+a:b",
+            "a*",
+            "@{1}",
+            "a^",
+            "a~1",
+            "/a",
+            "a/",
+            "a\n",
+            "@",
+            "a.lock",
+        ] {
             assert!(!is_ref(bad) || bad == "+a:b", "{bad}");
         }
         assert!(!is_ref("+a:b"));

@@ -58,7 +58,11 @@ impl Checkout<'_> {
                 if !self.is_wanted(&shown) {
                     continue;
                 }
-                let refuse = |reason: String| Error::Submodule { remote: due.location.shown(), path: tame(&shown), reason };
+                let refuse = |reason: String| Error::Submodule {
+                    remote: due.location.shown(),
+                    path: tame(&shown),
+                    reason,
+                };
                 count += 1;
                 if due.depth == MAX_DEPTH || count > MAX_SUBMODULES {
                     return Err(refuse("there are too many submodules".into()));
@@ -78,11 +82,23 @@ impl Checkout<'_> {
                 let resolved = Resolved { object: object.clone(), commit: object, name: None };
                 let name = format!("sub{count}");
                 let git_dir = self.git_dir(&inner, &name);
-                let target =
-                    Target { location: &below, credentials: &credentials, work: &inner, resolved: &resolved, name };
+                let target = Target {
+                    location: &below,
+                    credentials: &credentials,
+                    work: &inner,
+                    resolved: &resolved,
+                    name,
+                };
                 let commit = self.write(&target).await?;
                 let prefix = format!("{shown}/");
-                stack.push(Due { location: below, work: inner, git_dir, commit, prefix, depth: due.depth + 1 });
+                stack.push(Due {
+                    location: below,
+                    work: inner,
+                    git_dir,
+                    commit,
+                    prefix,
+                    depth: due.depth + 1,
+                });
             }
         }
         Ok(())
@@ -91,7 +107,8 @@ impl Checkout<'_> {
     /// Whether a path has a part in the wanted folder.
     fn is_wanted(&self, path: &str) -> bool {
         let within = |inner: &str, outer: &str| {
-            outer.is_empty() || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            outer.is_empty()
+                || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         within(path, self.subdir) || within(self.subdir, path)
     }
@@ -101,7 +118,8 @@ impl Checkout<'_> {
         let place = Place { git_dir: Some(&due.git_dir), work: &due.work };
         let runner = &self.git.runner;
         let file = format!("{}:.gitmodules", due.commit);
-        let Ok(size) = runner.local(&due.location, "look into", place, &["cat-file", "-s", &file]).await else {
+        let Ok(size) = runner.local(&due.location, "look into", place, &["cat-file", "-s", &file]).await
+        else {
             return Ok(Vec::new());
         };
         let size: u64 = String::from_utf8_lossy(&size).trim().parse().unwrap_or(u64::MAX);
@@ -116,7 +134,11 @@ impl Checkout<'_> {
             let Some(rest) = line.strip_prefix(b"160000 commit ") else { continue };
             let Some((object, path)) = std::str::from_utf8(rest).ok().and_then(|t| t.split_once('\t')) else {
                 let path = tame(&String::from_utf8_lossy(rest));
-                return Err(Error::Submodule { remote: due.location.shown(), path, reason: "its path is no text".into() });
+                return Err(Error::Submodule {
+                    remote: due.location.shown(),
+                    path,
+                    reason: "its path is no text".into(),
+                });
             };
             let odd = |part: &str| matches!(part, "" | "." | "..") || part.eq_ignore_ascii_case(".git");
             if !is_object(object) || path.split('/').any(odd) || path.starts_with('-') {
@@ -134,7 +156,11 @@ impl Checkout<'_> {
         let blob = format!("{}:.gitmodules", due.commit);
         let args = ["config", "--no-includes", "-z", "--blob", &blob, "--list"];
         let out = self.git.runner.local(&due.location, "read the submodules of", place, &args).await?;
-        let refuse = |reason: &str| Error::Submodule { remote: due.location.shown(), path: tame(path), reason: reason.into() };
+        let refuse = |reason: &str| Error::Submodule {
+            remote: due.location.shown(),
+            path: tame(path),
+            reason: reason.into(),
+        };
         let section = sections(&String::from_utf8_lossy(&out))
             .into_values()
             .find(|s| s.path.as_deref().map(|p| p.trim_end_matches('/')) == Some(path))
@@ -142,7 +168,11 @@ impl Checkout<'_> {
         if section.update.as_deref() == Some("none") {
             return Ok(None);
         }
-        section.url.filter(|u| !u.is_empty()).map(Some).ok_or_else(|| refuse("no url found for it in .gitmodules"))
+        section
+            .url
+            .filter(|u| !u.is_empty())
+            .map(Some)
+            .ok_or_else(|| refuse("no url found for it in .gitmodules"))
     }
 }
 
@@ -151,7 +181,9 @@ fn sections(listing: &str) -> BTreeMap<String, Section> {
     let mut out: BTreeMap<String, Section> = BTreeMap::new();
     for entry in listing.split('\0') {
         let (name, value) = entry.split_once('\n').unwrap_or((entry, ""));
-        let Some((name, key)) = name.strip_prefix("submodule.").and_then(|n| n.rsplit_once('.')) else { continue };
+        let Some((name, key)) = name.strip_prefix("submodule.").and_then(|n| n.rsplit_once('.')) else {
+            continue;
+        };
         let section = out.entry(name.to_string()).or_default();
         match key {
             "path" => section.path = Some(value.to_string()),
@@ -169,7 +201,9 @@ mod tests {
 
     #[test]
     fn sections_by_name() {
-        let s = sections("submodule.a.b.path\nx/y\0submodule.a.b.url\n../c\0core.pager\nsh\0submodule.z.update\nnone\0");
+        let s = sections(
+            "submodule.a.b.path\nx/y\0submodule.a.b.url\n../c\0core.pager\nsh\0submodule.z.update\nnone\0",
+        );
         assert_eq!(s.len(), 2);
         assert_eq!((s["a.b"].path.as_deref(), s["a.b"].url.as_deref()), (Some("x/y"), Some("../c")));
         assert_eq!(s["z"].update.as_deref(), Some("none"));

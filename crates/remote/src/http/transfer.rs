@@ -101,7 +101,9 @@ impl Http {
             let failure = match self.receive(&sink, &mut progress, response).await {
                 Ok(Received::Whole) => return sink.finish().await,
                 // The thread has given up; it says why.
-                Ok(Received::Refused) => return sink.finish().await.and(Err(Error::Internal("a write failed silently"))),
+                Ok(Received::Refused) => {
+                    return sink.finish().await.and(Err(Error::Internal("a write failed silently")));
+                }
                 Err(failure) => failure,
             };
             response = match self.again(wanted, &sink, &mut progress, tag.as_deref(), failure).await? {
@@ -200,7 +202,13 @@ fn range_start(value: &str) -> Option<u64> {
 }
 
 /// Give a downloaded file its owner, mode and time (seconds since 1970).
-pub(super) fn settle(file: &File, upper: &Path, source: &HttpSource, mode: u32, modified: i64) -> Result<(), Error> {
+pub(super) fn settle(
+    file: &File,
+    upper: &Path,
+    source: &HttpSource,
+    mode: u32,
+    modified: i64,
+) -> Result<(), Error> {
     let shown = upper.join(&source.filename);
     let failed = |e: rustix::io::Errno| Error::io("set the attributes of", &shown)(e.into());
     let (uid, gid) = (rustix::fs::Uid::from_raw(source.uid), rustix::fs::Gid::from_raw(source.gid));
@@ -215,7 +223,10 @@ fn is_tls(e: &(dyn std::error::Error + 'static)) -> bool {
     // An io::Error hides the error that it carries from `source`.
     let carried = e.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
     let text = e.to_string();
-    text.contains("certificate") || text.contains("received fatal alert") || carried.is_some_and(|c| is_tls(c)) || e.source().is_some_and(is_tls)
+    text.contains("certificate")
+        || text.contains("received fatal alert")
+        || carried.is_some_and(|c| is_tls(c))
+        || e.source().is_some_and(is_tls)
 }
 
 /// Whether the name of the host has no address. The HTTP library marks that by text only.
