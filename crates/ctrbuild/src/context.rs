@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use worker::ContextFolder;
+use worker::{ContextFolder, ContextKind};
 
 /// Largest recipe and ignore file that is read, in bytes.
 const MAX_RECIPE: u64 = 16 << 20;
@@ -17,9 +17,15 @@ const MAX_RECIPE: u64 = 16 << 20;
 #[derive(Debug, Clone)]
 pub enum ContextSpec {
     Folder(PathBuf),
+    /// Files of an archive or a repository, in this folder of the store. They are taken as they are; no ignore
+    /// file counts.
+    Fetched(PathBuf),
     /// A recipe on standard input has no files beside it.
     Empty,
 }
+
+/// Names of a recipe, in the order in which they are looked for.
+const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
 /// A recipe's text and how messages call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,13 +48,14 @@ impl Recipe {
     /// The recipe of a context: `file` if given, else `Dockerfile` (or `dockerfile`, `Containerfile`).
     pub fn find(context: &ContextSpec, file: Option<&Path>) -> Result<Recipe, Error> {
         let candidates = match (file, context) {
+            (_, ContextSpec::Fetched(root)) => return Recipe::inside(root, file),
             (Some(file), _) => vec![file.to_path_buf()],
             (None, ContextSpec::Folder(dir)) => {
                 if !dir.is_dir() {
                     return Err(Error::new(ErrorKind::NotFound, format!("path {:?} not found", dir.display()))
                         .hint("name the folder of the project, as in `ctrbuild .`"));
                 }
-                ["Dockerfile", "dockerfile", "Containerfile"].iter().map(|n| dir.join(n)).collect()
+                NAMES.iter().map(|n| dir.join(n)).collect()
             }
             (None, ContextSpec::Empty) => Vec::new(),
         };
@@ -58,9 +65,31 @@ impl Recipe {
                 return Ok(Recipe { name, text, path: Some(path.clone()) });
             }
         }
-        let shown = candidates.first().map_or_else(|| "Dockerfile".to_string(), |p| p.display().to_string());
-        Err(Error::new(ErrorKind::NotFound, format!("failed to read dockerfile: open {shown}: no such file or directory"))
-            .hint("name the recipe with -f FILE"))
+        let shown = candidates.first().map_or_else(|| NAMES[0].to_string(), |p| p.display().to_string());
+        Err(Recipe::missing(&shown))
+    }
+
+    /// A recipe among fetched files, where links lead nowhere else.
+    fn inside(root: &Path, file: Option<&Path>) -> Result<Recipe, Error> {
+        let files = sandbox::RootDir::open_path(root)?;
+        let candidates: Vec<&Path> = match file {
+            Some(file) => vec![file],
+            None => NAMES.iter().map(Path::new).collect(),
+        };
+        for path in &candidates {
+            if files.metadata(path).is_err() {
+                continue;
+            }
+            let bytes = files.read_limited(path, MAX_RECIPE)?;
+            let name = path.file_name().map_or_else(|| NAMES[0].into(), |n| n.to_string_lossy().into_owned());
+            return Ok(Recipe { name, text: String::from_utf8_lossy(&bytes).into_owned(), path: None });
+        }
+        Err(Recipe::missing(&candidates.first().map_or_else(String::new, |p| p.display().to_string())))
+    }
+
+    fn missing(shown: &str) -> Error {
+        Error::new(ErrorKind::NotFound, format!("failed to read dockerfile: open {shown}: no such file or directory"))
+            .hint("name the recipe with -f FILE")
     }
 }
 
@@ -116,14 +145,18 @@ pub struct Contexts {
 /// Read `--build-context NAME=VALUE`s and the main context.
 pub fn load(main: &ContextSpec, named: &BTreeMap<String, String>, recipe: Option<&Path>) -> Result<Contexts, Error> {
     let mut out = Contexts { folders: BTreeMap::new(), named: BTreeMap::new() };
-    if let ContextSpec::Folder(path) = main {
-        let folder = ContextFolder { path: path.clone(), ignore: ignore_rules(path, recipe)? };
-        out.folders.insert("context".into(), folder);
+    let kind = match main {
+        ContextSpec::Folder(path) => Some((path, ContextKind::Folder { ignore: ignore_rules(path, recipe)? })),
+        ContextSpec::Fetched(path) => Some((path, ContextKind::Fetched)),
+        ContextSpec::Empty => None,
+    };
+    if let Some((path, kind)) = kind {
+        out.folders.insert("context".into(), ContextFolder { path: path.clone(), kind });
     }
     for (name, value) in named {
         let wrong = |message: String| {
             Error::new(ErrorKind::Recipe, format!("build context {name}: {message}"))
-                .hint("write NAME=FOLDER, NAME=docker-image://REF or NAME=oci-layout://PATH")
+                .hint("write NAME=FOLDER, NAME=docker-image://REF, NAME=oci-layout://PATH or NAME=URL")
         };
         let context = if let Some(reference) = value.strip_prefix("docker-image://") {
             NamedContext::Image(reference.to_string())
@@ -139,7 +172,7 @@ pub fn load(main: &ContextSpec, named: &BTreeMap<String, String>, recipe: Option
                 return Err(wrong(format!("{value:?} is not a folder")));
             }
             let ignore = ignore_rules(&path, None)?;
-            out.folders.insert(name.clone(), ContextFolder { path, ignore });
+            out.folders.insert(name.clone(), ContextFolder { path, kind: ContextKind::Folder { ignore } });
             NamedContext::Local
         };
         out.named.insert(name.clone(), context);

@@ -15,6 +15,7 @@ pub mod housekeeping;
 pub mod images;
 mod lookup;
 pub mod os_image;
+mod remote_files;
 
 pub use build::{BuildObserver, BuildOutput, BuildRequest, Built, PlanOutput, Runtime, build, keys, plan_only};
 pub use compose::Compression;
@@ -22,6 +23,8 @@ pub use context::{ContextSpec, Recipe, SecretSource};
 pub use error::{Error, ErrorKind, chain};
 pub use export::{BuiltImage, Destination, Exported, Output, OutputKind};
 pub use lookup::PullPolicy;
+pub use remote::{GitSettings, SshSettings};
+pub use remote_files::{MainContext, RemoteFiles};
 
 use std::sync::Arc;
 use store::LocalStore;

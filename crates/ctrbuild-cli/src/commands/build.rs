@@ -30,9 +30,12 @@ pub fn run(global: &Global, args: &BuildArgs) -> Result<ExitCode, Error> {
         true => (Call::Check, call::Format::Text),
         false => Call::parse(&args.call)?,
     };
-    if !matches!(call, Call::Build | Call::Check) {
+    if call != Call::Build {
         let recipe = recipe(global, args)?;
-        return call::run(call, format, args, &recipe);
+        return match call {
+            Call::Check => super::check::run(&recipe, args.context.as_deref()),
+            _ => call::run(call, format, args, &recipe),
+        };
     }
     let session = machine::session(global)?;
     let request = match request(&session, args) {
@@ -48,12 +51,26 @@ pub fn run(global: &Global, args: &BuildArgs) -> Result<ExitCode, Error> {
     // A live terminal takes back what it drew.
     drop(observer);
     match outcome {
-        Ok(Ok(built)) => finish(args, &request, &built),
+        Ok(Ok(built)) => {
+            let code = finish(args, &request, &built)?;
+            tidy(&session);
+            Ok(code)
+        }
         Ok(Err(code)) => Ok(code),
         Err(e) => {
             render::failure(&e, Some(&request.recipe));
             Ok(ExitCode::FAILURE)
         }
+    }
+}
+
+/// Give space back where the disk or the cap (`CTRBUILD_KEEP_STORAGE`) asks for it. Never fails a build.
+fn tidy(session: &Session) {
+    let keep_bytes = std::env::var("CTRBUILD_KEEP_STORAGE").ok().and_then(|t| machine::bytes(&t));
+    match ctrbuild::housekeeping::tidy(&session.store, ctrbuild::housekeeping::Limits { keep_bytes }) {
+        Ok(0) => {}
+        Ok(freed) => eprintln!("note: {} of unused cache were removed", crate::table::size(freed)),
+        Err(e) => eprintln!("note: the store could not be tidied: {e}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Instr, Lowering};
 use crate::path::{self, PathStyle};
-use crate::source::{git_reference, is_http_url};
+use crate::source::{git_reference, http_file_name, is_http_url, redact};
 use crate::state::{MakesLayer, Root, StageState};
 use crate::{PlanError, expand};
 use dockerfile::instruction as ast;
@@ -204,6 +204,9 @@ impl Lowering<'_> {
         state: &StageState,
     ) -> Result<(), PlanError> {
         if let Some(keep) = add.keep_git_dir {
+            if git.keep_git_dir && !keep {
+                return Err(PlanError::new("inconsistent keep-git-dir configuration"));
+            }
             git.keep_git_dir = keep;
         }
         match (checksum, &git.checksum) {
@@ -213,9 +216,9 @@ impl Lowering<'_> {
             (Some(flag), _) => git.checksum = Some(flag.to_string()),
             (None, _) => {}
         }
-        let name = format!("ADD {}", git.remote);
+        let name = format!("ADD {}", redact(&git.remote));
         let vertex = self.source(SourceOp::Git(git), state.platform.clone(), name, at.lines);
-        let selector = plain_selector("/");
+        let selector = PathSelector { exclude: transfer.excludes.clone(), ..plain_selector("/") };
         let from = CopyFrom::Input { input: parts.input(vertex, &selector), selector };
         let dest = self.destination(state, &transfer.dest)?;
         // The checkout itself is the folder that is made.
@@ -241,12 +244,7 @@ impl Lowering<'_> {
         checksum: Option<&str>,
         state: &StageState,
     ) -> Result<(), PlanError> {
-        let without_query = url.split(['?', '#']).next().unwrap_or(url);
-        let path_part = without_query.splitn(4, '/').nth(3).unwrap_or_default();
-        let filename = match path::base(&path::clean(&format!("/{path_part}"))) {
-            "/" | "." | ".." | "" => "__unnamed__".to_string(),
-            name => name.to_string(),
-        };
+        let filename = http_file_name(url);
         let checksum = checksum
             .map(|c| {
                 c.parse().map_err(|e: digest::ParseDigestError| {
@@ -264,7 +262,7 @@ impl Lowering<'_> {
             gid: 0,
         };
         let vertex =
-            self.source(SourceOp::Http(source), state.platform.clone(), format!("ADD {url}"), at.lines);
+            self.source(SourceOp::Http(source), state.platform.clone(), format!("ADD {}", redact(url)), at.lines);
         let selector = plain_selector(&format!("/{filename}"));
         let from = CopyFrom::Input { input: parts.input(vertex, &selector), selector };
         self.push_copy(parts, transfer, from, add.unpack.unwrap_or(false), state)
