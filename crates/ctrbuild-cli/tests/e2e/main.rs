@@ -1,0 +1,15 @@
+//! Whole commands: standard output, standard error, exit codes and what is left on disk.
+//!
+//! One program, so that it is linked once. A test that needs what a machine may lack (root, busybox, a
+//! registry) says `skipped: …` and passes; `cargo xtask test` counts those.
+
+mod build;
+mod errors;
+mod images;
+mod outputs;
+mod place;
+mod plan;
+mod registry;
+mod rootless;
+mod secrets;
+mod signals;

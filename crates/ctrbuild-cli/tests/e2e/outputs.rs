@@ -1,0 +1,90 @@
+//! `-o`: archives, folders, and that others read them.
+
+use crate::place::{Place, has, listing, run};
+use std::fs;
+use std::process::Command;
+
+const RECIPE: &str = "FROM base\nRUN echo made > /made && chmod 600 /made\nLABEL a=b\n";
+
+#[test]
+fn archives_load_again() {
+    let Some(place) = Place::with_base() else { return };
+    let context = place.recipe(RECIPE);
+    for kind in ["oci", "docker"] {
+        let file = format!("{kind}.tar");
+        let output = format!("type={kind},dest={file}");
+        let digest = place.run(["build", "-t", "app:1", "-o", &output, &context]).ok();
+        let other = place.path(kind);
+        let loaded = run(&mut place.command_on(&other, ["load", "-i", &file])).ok();
+        assert!(loaded.contains("app:1"), "{loaded}");
+        let images = run(&mut place.command_on(&other, ["images", "--digests", "--no-trunc"])).ok();
+        if kind == "oci" {
+            assert!(images.contains(&digest), "{digest} is not in\n{images}");
+        }
+        // What was loaded can be built on.
+        let next =
+            place.context_in("next", &[("Dockerfile", "FROM app:1\nRUN test \"$(cat /made)\" = made\n")]);
+        run(&mut place.command_on(&other, ["build", "-q", &next])).ok();
+        if has(&["skopeo"]) {
+            let source = if kind == "oci" { "oci-archive" } else { "docker-archive" };
+            let source = format!("{source}:{}", place.path(&file).display());
+            let said = run(Command::new("skopeo").args(["inspect", "--config", &source])).ok();
+            assert!(said.contains("\"a\": \"b\"") || said.contains("\"a\":\"b\""), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_layout_folder_is_a_base() {
+    let Some(place) = Place::with_base() else { return };
+    let context = place.recipe(RECIPE);
+    place.run(["build", "-o", "type=oci,tar=false,dest=layout", "-t", "app:1", &context]).ok();
+    let next = place.context_in("next", &[("Dockerfile", "FROM dep\nRUN test -f /made\n")]);
+    let layout = format!("dep=oci-layout://{}:1", place.path("layout").display());
+    let other = place.path("other");
+    let build = run(&mut place.command_on(&other, ["build", "-q", "--build-context", &layout, &next]));
+    if build.code != Some(0) {
+        // The name in the layout may be the whole reference.
+        let layout = format!("dep=oci-layout://{}", place.path("layout").display());
+        run(&mut place.command_on(&other, ["build", "-q", "--build-context", &layout, &next])).ok();
+    }
+}
+
+#[test]
+fn a_folder_and_a_tar_hold_the_same_files() {
+    let Some(place) = Place::with_base() else { return };
+    let context = place.recipe(RECIPE);
+    place.run(["build", "-o", "folder", "-o", "type=tar,dest=files.tar", &context]).ok();
+    fs::create_dir(place.path("unpacked")).unwrap();
+    run(Command::new("tar")
+        .args(["-xpf"])
+        .arg(place.path("files.tar"))
+        .arg("-C")
+        .arg(place.path("unpacked")))
+    .ok();
+    let files = listing(&place.path("folder"));
+    assert_eq!(files, listing(&place.path("unpacked")));
+    assert!(files.contains("0600 0:0 5 made"), "{files}");
+    // To standard output the tar is all that is written.
+    let out = place.command(["build", "-o", "-", &context]).output().unwrap();
+    assert!(out.status.success());
+    assert!(out.stdout == fs::read(place.path("files.tar")).unwrap());
+}
+
+#[test]
+fn a_failed_build_leaves_no_output() {
+    let Some(place) = Place::with_base() else { return };
+    let context = place.recipe("FROM base\nRUN exit 1\n");
+    place.run(["build", "-o", "type=oci,dest=x.tar", "--iidfile", "id", &context]).err();
+    assert!(!place.path("x.tar").exists());
+    assert!(!place.path("id").exists());
+    // An earlier one is kept as it was.
+    fs::write(place.path("x.tar"), "mine").unwrap();
+    place.run(["build", "-o", "type=oci,dest=x.tar", &context]).err();
+    assert_eq!(fs::read_to_string(place.path("x.tar")).unwrap(), "mine");
+    let parts: Vec<_> = fs::read_dir(place.dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(!parts.iter().any(|n| n.contains(".part")), "{parts:?}");
+}
