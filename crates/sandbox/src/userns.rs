@@ -29,6 +29,12 @@ pub fn inside() -> bool {
     map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }
 
+/// True inside of a user namespace with no id but 0: the fallback for users without subordinate ranges.
+pub fn single_id() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    matches!(map.split_whitespace().collect::<Vec<_>>()[..], ["0", _, "1"])
+}
+
 /// One line of a uid map or gid map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRange {

@@ -57,7 +57,8 @@ impl CacheMount {
             CacheSharing::Locked => (dir.join("shared"), lock(&dir.join("shared.lock"), How::Exclusive)?),
             CacheSharing::Private => private(&dir)?,
         };
-        let mount = CacheMount { slot, _lock: lock.ok_or_else(|| ErrorKind::other("cache mount is locked"))? };
+        let mount =
+            CacheMount { slot, _lock: lock.ok_or_else(|| ErrorKind::other("cache mount is locked"))? };
         // One at a time makes it.
         let _making = lock_blocking(&dir.join("make.lock"))?;
         if fresh {
@@ -118,7 +119,8 @@ impl CacheMount {
         }
         drop(root);
         std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).map_err(|e| failed("chown", &folder, &e))?;
-        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).map_err(|e| failed("chmod", &folder, &e))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode))
+            .map_err(|e| failed("chmod", &folder, &e))?;
         fs::rename(&slot, &self.slot).map_err(|e| failed("make", &self.slot, &e))
     }
 }

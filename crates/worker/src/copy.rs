@@ -7,9 +7,9 @@
 //!
 //! Invariant: every path goes through [`RootDir`]; nothing outside of it can be touched.
 
-use crate::chmod::SymbolicMode;
 use crate::hash;
 use crate::select::{Entry, Kind, Selected, Stamp, Tree};
+use dockerfile::chmod::SymbolicMode;
 use rustix::fs::{FileType, Timespec, Timestamps};
 use sandbox::RootDir;
 use solver::ErrorKind;
@@ -51,9 +51,26 @@ impl ModeChange {
     }
 }
 
+/// An error of the sandbox with its causes, and a hint.
 pub(crate) fn io(e: sandbox::Error) -> ErrorKind {
-    ErrorKind::Other { message: e.to_string(), hint: e.hint() }
+    let mut message = e.to_string();
+    let mut invalid = false;
+    let mut cause = std::error::Error::source(&e);
+    while let Some(c) = cause {
+        let number = c.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        invalid |= number == Some(rustix::io::Errno::INVAL.raw_os_error());
+        message.push_str(&format!(": {c}"));
+        cause = c.source();
+    }
+    // What the kernel says about ids that are not mapped.
+    let hint = e.hint().or_else(|| (invalid && sandbox::userns::single_id()).then(|| ONE_ID.to_string()));
+    ErrorKind::Other { message, hint }
 }
+
+/// Said where owners and users can't be had.
+pub(crate) const ONE_ID: &str = "there is only one user id, 0: this user has no ranges in /etc/subuid and /etc/subgid, so that \
+     nothing can belong to others and no step can be another user; as root: usermod --add-subuids 100000-165535 \
+     --add-subgids 100000-165535 USER, and apt-get install uidmap";
 
 /// A destination root.
 pub struct Target<'a> {
@@ -155,10 +172,9 @@ impl Target<'_> {
                 self.root.mkdir(to, 0o700).map_err(io)?;
                 Ok(Finish::Metadata)
             }
-            Some(mode) if !FileType::from_raw_mode(mode).is_dir() => Err(ErrorKind::other(format!(
-                "cannot copy to non-directory: {}",
-                to.display()
-            ))),
+            Some(mode) if !FileType::from_raw_mode(mode).is_dir() => {
+                Err(ErrorKind::other(format!("cannot copy to non-directory: {}", to.display())))
+            }
             Some(_) if is_root || entry.implied => Ok(Finish::Nothing),
             Some(_) => Ok(Finish::Metadata),
         }
@@ -207,7 +223,10 @@ impl Target<'_> {
         // In the kernel where it can (copy_file_range shares blocks on file systems that know how).
         let copied = std::io::copy(&mut from, &mut out).map_err(|e| write_failed(to, &e))?;
         if copied != entry.size {
-            return Err(ErrorKind::other(format!("{} was changed while it was copied", entry.path.display())));
+            return Err(ErrorKind::other(format!(
+                "{} was changed while it was copied",
+                entry.path.display()
+            )));
         }
         hash::unchanged(&from, entry)
     }
@@ -241,9 +260,10 @@ fn times(stamp: &Stamp) -> Timestamps {
 fn write_failed(to: &Path, e: &std::io::Error) -> ErrorKind {
     let message = format!("can't write {}: {e}", to.display());
     match e.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            ErrorKind::with_hint(message, "free space with `ctrbuild prune`, or place the store elsewhere with --root")
-        }
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::with_hint(
+            message,
+            "free space with `ctrbuild prune`, or place the store elsewhere with --root",
+        ),
         _ => ErrorKind::other(message),
     }
 }

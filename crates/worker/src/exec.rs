@@ -236,7 +236,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
     let child = worker
         .runtime()?
         .spawn(spec, Stdio { stdout: stdout_end, stderr: stderr_end })
-        .map_err(|e| spawn_failed(&e, vertex, exec))?;
+        .map_err(|e| spawn_failed(e, vertex, exec))?;
     let pumps = [(stdout, LogStream::Stdout), (stderr, LogStream::Stderr)]
         .into_iter()
         .map(|(from, stream)| {
@@ -294,6 +294,7 @@ fn give_up(worker: &LocalWorker, job: &Job, failed: Failed, base: Vec<SnapshotId
             hints.push("give it more with --memory, or run fewer steps at once with --jobs".to_string())
         }
         StepStatus::TimedOut => hints.push("--step-timeout sets the time that a step may take".to_string()),
+        _ if sandbox::userns::single_id() => hints.push(crate::copy::ONE_ID.to_string()),
         _ => {}
     }
     if let Some(path) = &path {
@@ -456,32 +457,22 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), ErrorKind> {
 }
 
 /// A program that could not be started: said like the runtimes people know.
-fn spawn_failed(e: &sandbox::Error, vertex: &Vertex, exec: &ExecOp) -> ErrorKind {
-    let mut hint = e.hint();
-    let message = match e {
-        sandbox::Error::NotInPath { .. } | sandbox::Error::Exec { .. } => {
-            if vertex.platform.architecture != host_architecture() {
-                hint = Some(foreign_hint(&vertex.platform));
-            }
-            e.to_string()
+fn spawn_failed(e: sandbox::Error, vertex: &Vertex, exec: &ExecOp) -> ErrorKind {
+    let foreign = vertex.platform.architecture != host_architecture();
+    let (message, mut hint) = match e {
+        sandbox::Error::NotInPath { .. } | sandbox::Error::Exec { .. } => (e.to_string(), e.hint()),
+        sandbox::Error::User { .. } if sandbox::userns::single_id() => {
+            (io(e).to_string(), Some(crate::copy::ONE_ID.to_string()))
         }
-        _ => chain(e),
+        other => match io(other) {
+            ErrorKind::Other { message, hint } => (message, hint),
+            other => (other.to_string(), None),
+        },
     };
-    ErrorKind::Other {
-        message: format!("process {:?} could not be started: {message}", exec.args.join(" ")),
-        hint,
+    if foreign && message.contains("exec format error") {
+        hint = Some(foreign_hint(&vertex.platform));
     }
-}
-
-/// A message with its causes.
-fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = e.source();
-    while let Some(e) = cause {
-        text.push_str(&format!(": {e}"));
-        cause = e.source();
-    }
-    text
+    ErrorKind::Other { message: format!("process {:?} could not be started: {message}", exec.args.join(" ")), hint }
 }
 
 /// What to do about programs of a foreign platform that don't start.
