@@ -1,6 +1,7 @@
 //! The command line: arguments, terminal, environment, exit codes.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 and 143 for SIGINT and SIGTERM. Standard output carries
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 and 143 for SIGINT and SIGTERM, 141
+//! where nobody reads standard output any more. Standard output carries
 //! data only (digests, lists, archives); everything said to people goes to standard error.
 #![forbid(unsafe_code)]
 
@@ -17,7 +18,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Steps are started by this same program: must come before any thread exists.
     sandbox::reexec();
-    let cli = args::Cli::parse();
+    end_with_the_reader();
+    let cli = args::Cli::parse_from(args::Cli::complete(std::env::args_os()));
     match run(cli) {
         Ok(code) => code,
         Err(e) => {
@@ -25,6 +27,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `ctrbuild images | head`: who reads standard output may stop at any time, which is no fault of ours.
+/// `println!` panics then; the exit code is that of programs that SIGPIPE ends.
+fn end_with_the_reader() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let closed = |text: &str| text.starts_with("failed printing to stdout") && text.contains("Broken pipe");
+        if info.payload_as_str().is_some_and(closed) {
+            std::process::exit(141);
+        }
+        default(info);
+    }));
 }
 
 fn run(cli: args::Cli) -> Result<ExitCode, ctrbuild::Error> {
