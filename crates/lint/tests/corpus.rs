@@ -108,3 +108,84 @@ fn hadolint_agreement() {
     println!("hadolint: {both} of {all} findings of its own rules are found here too");
     assert!(both * 100 >= all * 95, "{both} of {all}");
 }
+
+/// Every fix and format of every recipe passes the gate, keeps what BuildKit sees, and is idempotent.
+#[test]
+fn nothing_is_broken() {
+    let Some(corpus) = corpus() else { return };
+    let mut names: Vec<String> = std::fs::read_dir(corpus.join("files"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    let (mut valid, mut formatted, mut refused, mut fixed, mut fixes, mut dropped) = (0, 0, 0, 0, 0, 0);
+    let mut wrong = Vec::new();
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    for name in &names {
+        let parsed = recipe(&corpus, name);
+        let utf8 = parsed.source.is_utf8();
+        if !parsed.has_errors() {
+            valid += 1;
+            match lint::fmt::format(&parsed) {
+                Ok(result) => {
+                    formatted += 1;
+                    let next = dockerfile::parse(SourceFile::new(name.clone(), result.text.clone()));
+                    if next.has_errors() || view(&parsed) != view(&next) {
+                        wrong.push(format!("{name}: format changed the recipe"));
+                    }
+                    match lint::fmt::format(&next) {
+                        Ok(again) if again.text == result.text => {}
+                        _ => wrong.push(format!("{name}: format is not idempotent")),
+                    }
+                }
+                Err(refusal) => {
+                    refused += usize::from(utf8);
+                    *reasons.entry(format!("fmt {name}: {refusal}")).or_default() += 1;
+                }
+            }
+        }
+        for which in [lint::fix::Which::Safe, lint::fix::Which::All] {
+            let outcome = lint::fix::fix(&parsed, &Options::of(Profile::All), which);
+            let next = dockerfile::parse(SourceFile::new(name.clone(), outcome.text.clone()));
+            if next.errors.len() > parsed.errors.len() {
+                wrong.push(format!("{name}: {which:?} fixes broke the recipe"));
+            }
+            fixed += usize::from(!outcome.made.is_empty());
+            fixes += outcome.made.len();
+            dropped += outcome.dropped.len();
+            for one in &outcome.dropped {
+                *reasons.entry(format!("fix {}: {}", one.rule, one.refusal)).or_default() += 1;
+            }
+            let again = lint::fix::fix(&next, &Options::of(Profile::All), which);
+            if again.text != outcome.text {
+                wrong.push(format!("{name}: {which:?} fixes are not idempotent"));
+            }
+        }
+    }
+    println!("{reasons:#?}");
+    println!("fmt: {formatted} of {valid} valid recipes formatted, {refused} refused; fix: {fixed} runs with {fixes} fixes, {dropped} dropped");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What BuildKit sees of a recipe, without lines, comments and the text as written.
+fn view(parsed: &dockerfile::Parsed) -> Value {
+    let mut view = dockerfile::view::buildkit_json("", parsed);
+    if let Some(map) = view.as_object_mut() {
+        map.remove("parser_warnings");
+    }
+    for instruction in view["instrs"].as_array_mut().into_iter().flatten() {
+        if let Some(map) = instruction.as_object_mut() {
+            ["start", "end", "comments", "original"].iter().for_each(|key| {
+                map.remove(*key);
+            });
+            let cmd = map["cmd"].as_str().unwrap_or_default().to_ascii_uppercase();
+            map.insert("cmd".into(), cmd.into());
+            // The keyword that ONBUILD triggers is an argument in this view.
+            if map["cmd"] == "ONBUILD" && let Some(args) = map.get_mut("args").and_then(Value::as_array_mut) {
+                args.iter_mut().take(1).for_each(|arg| *arg = arg.as_str().unwrap_or_default().to_ascii_uppercase().into());
+            }
+        }
+    }
+    view
+}

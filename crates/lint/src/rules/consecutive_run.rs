@@ -32,7 +32,8 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             flags.sort_unstable();
             let count = script.calls.len();
             match &last {
-                Some((before, many)) if *before == flags && count <= 2 && *many <= 2 => {
+                // RUNs of several commands were joined on purpose.
+                Some((before, many)) if *before == flags && count <= 1 && *many <= 1 => {
                     out.report(node.located.keyword.range, "this RUN may be joined with the one before");
                 }
                 _ => last = Some((flags, count)),

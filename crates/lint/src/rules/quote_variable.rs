@@ -19,7 +19,7 @@ RUN x=$(uname -r) && ls "/lib/modules/$x"
     check,
 };
 
-use crate::shell::ast::{self, PartKind, Visitor};
+use crate::shell::ast::{self, PartKind};
 use crate::shell::Kind;
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             name != "PATH" && known.is_some_and(|state| state.env.0.contains_key(name) || state.args.contains(name))
         };
         let mut walk = Walk { known: &set, values: BTreeMap::new(), kind: script.kind, found: Vec::new() };
-        script.visit(&mut walk);
+        walk.list(&script.tree.list);
         for (span, name) in walk.found {
             let finding = out.report(script.range(span), format!("${name} should be quoted"));
             if script.mapped.is_whole(span) {
@@ -89,15 +89,81 @@ impl Walk<'_> {
     }
 }
 
-impl Visitor for Walk<'_> {
+impl Walk<'_> {
+    fn list(&mut self, list: &ast::List) {
+        list.items.iter().for_each(|(command, _)| self.command(command));
+    }
+
+    /// Something that may run or not: afterwards a variable may have its old value or its new one.
+    fn maybe(&mut self, run: impl FnOnce(&mut Self)) {
+        let before = self.values.clone();
+        run(self);
+        let after = std::mem::replace(&mut self.values, before.clone());
+        for (name, splits) in after {
+            let splits = splits || self.splits(&name);
+            self.values.insert(name, splits);
+        }
+    }
+
+    /// Something that runs in a process of its own.
+    fn apart(&mut self, run: impl FnOnce(&mut Self)) {
+        let before = self.values.clone();
+        run(self);
+        self.values = before;
+    }
+
+    fn words<'w>(&mut self, words: impl Iterator<Item = &'w ast::Word>) {
+        for word in words {
+            for (part, _) in crate::shell::parts(word) {
+                if let PartKind::Command { list, .. } | PartKind::Process(list) = &part.kind {
+                    self.apart(|walk| walk.list(list));
+                }
+            }
+        }
+    }
+
     fn command(&mut self, command: &ast::Command) {
-        if let ast::Command::For { name, words, .. } = command {
-            let splits = words.as_ref().is_none_or(|words| words.iter().any(|word| self.value_splits(&word.parts)));
-            self.values.insert(name.clone(), splits);
+        match command {
+            ast::Command::Simple(simple) => self.simple(simple),
+            ast::Command::Pipeline(commands) => commands.iter().for_each(|command| self.apart(|walk| walk.command(command))),
+            ast::Command::Not(command, _) => self.command(command),
+            ast::Command::AndOr(first, rest) => {
+                self.command(first);
+                rest.iter().for_each(|(_, command)| self.maybe(|walk| walk.command(command)));
+            }
+            ast::Command::Block(list, redirects) => {
+                self.list(list);
+                redirects.iter().filter(|redirect| !redirect.op.starts_with("<<")).for_each(|redirect| self.look(&redirect.target));
+            }
+            ast::Command::If(arms, otherwise) => {
+                for (condition, body) in arms {
+                    self.list(condition);
+                    self.maybe(|walk| walk.list(body));
+                }
+                otherwise.iter().for_each(|body| self.maybe(|walk| walk.list(body)));
+            }
+            ast::Command::Loop(condition, body) => {
+                self.list(condition);
+                self.maybe(|walk| walk.list(body));
+            }
+            ast::Command::For { name, words, body } => {
+                self.words(words.iter().flatten());
+                let splits = words.as_ref().is_none_or(|words| words.iter().any(|word| self.value_splits(&word.parts)));
+                self.values.insert(name.clone(), splits);
+                self.maybe(|walk| walk.list(body));
+            }
+            ast::Command::Case(word, arms) => {
+                self.words(std::iter::once(word));
+                arms.iter().for_each(|arm| self.maybe(|walk| walk.list(&arm.body)));
+            }
+            ast::Command::Function(_, body) => self.maybe(|walk| walk.command(body)),
+            ast::Command::Test(words, _) => self.words(words.iter()),
+            ast::Command::Arith(_) => {}
         }
     }
 
     fn simple(&mut self, simple: &ast::Simple) {
+        self.words(simple.assigns.iter().map(|assign| &assign.value).chain(&simple.words));
         let name = simple.words.first().and_then(ast::Word::literal).unwrap_or_default();
         let declares = matches!(name.as_str(), "export" | "declare" | "local" | "readonly" | "typeset");
         for word in simple.words.iter().skip(1) {
