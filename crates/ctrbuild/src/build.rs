@@ -179,6 +179,9 @@ pub async fn build(
     {
         observer.note(&format!("one or more build-args were not consumed: {}", plan.unused_args.join(", ")));
     }
+    if request.outputs.iter().any(|o| o.rewrite_timestamp) && plans.iter().any(|p| p.epoch.is_none()) {
+        observer.note("rewrite-timestamp is asked for, but SOURCE_DATE_EPOCH is not given");
+    }
     let worker = worker(session, request, contexts);
     let solved = plans.iter().map(|plan| solve(session, request, &worker, plan, observer));
     let built = futures_util::future::try_join_all(solved).await?;
@@ -249,7 +252,10 @@ async fn solve(
         compose::local(&store, &config, Format::Oci)
     })
     .await?;
-    Ok(Built { image: BuiltImage { platform: plan.platform.clone(), layers, image }, plan: plan.clone() })
+    let base_layers = compose::base_layers(plan, &image.config.value.rootfs.diff_ids);
+    let platform = plan.platform.clone();
+    let image = BuiltImage { platform, layers, image, epoch: plan.epoch, base_layers };
+    Ok(Built { image, plan: plan.clone() })
 }
 
 /// An error of a vertex with the lines of its instruction.

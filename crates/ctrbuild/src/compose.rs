@@ -2,7 +2,8 @@
 
 use crate::blobs::layer_folders;
 use crate::{Error, lookup};
-use digest::DiffId;
+use digest::{CacheKey, DiffId, Digest, StableHasher};
+use layer::pack::{PackOptions, PackStats};
 use oci::media::Format;
 use oci::{Descriptor, History, Image, ImageConfig, Raw, mutate};
 use plan::Plan;
@@ -217,7 +218,11 @@ fn pack_layer(
         Compression::Gzip { level } => layer::compress::Compression::Gzip { level: level.unwrap_or(4) },
         _ => layer::compress::Compression::None,
     };
-    let (digest, size) = compress(store, &upper, &lowers, diff, compression)?;
+    let (stats, digest, size) = compress(store, &upper, &lowers, &worker::pack_options(), compression)?;
+    if stats.diff_id != *diff {
+        return Err(Error::world(format!("layer {diff} in the store was changed: it packs to {}", stats.diff_id))
+            .hint("run `ctrbuild store verify --repair`"));
+    }
     let blob = LayerBlobV1 { media_type: wanted.to_string(), digest, size, annotations: BTreeMap::new() };
     let out = descriptor(&blob);
     store.put_layer(LayerRecordV1 { diff_id: *diff, size: None, snapshot: None, blobs: vec![blob], created: 0 })?;
@@ -238,26 +243,107 @@ fn same_compression(a: &str, b: &str) -> bool {
     kind(a) == kind(b)
 }
 
+/// Pack a layer into a blob of the store.
 fn compress(
     store: &LocalStore,
     upper: &Path,
     lowers: &[PathBuf],
-    diff: &DiffId,
+    options: &PackOptions,
     compression: layer::compress::Compression,
-) -> Result<(digest::Digest, u64), Error> {
+) -> Result<(PackStats, Digest, u64), Error> {
     let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
     let blob = store.ingest(None)?;
     let mut out = layer::compress::Compressor::new(blob, compression);
-    let stats = layer::pack::write_layer(upper, &lowers, &worker::pack_options(), &mut out)?;
-    if stats.diff_id != *diff {
-        return Err(Error::world(format!("layer {diff} in the store was changed: it packs to {}", stats.diff_id))
-            .hint("run `ctrbuild store verify --repair`"));
-    }
+    let stats = layer::pack::write_layer(upper, &lowers, options, &mut out)?;
     let (mut blob, _) = out.finish().map_err(|e| Error::world(format!("can't compress a layer: {e}")))?;
     blob.flush().map_err(|e| Error::world(format!("can't write a layer: {e}")))?;
-    Ok(blob.commit()?)
+    let (digest, size) = blob.commit()?;
+    Ok((stats, digest, size))
 }
 
+/// The same image with no time in its layers later than `epoch` (seconds since 1970), as BuildKit's
+/// `rewrite-timestamp`. The first `base_layers` layers are somebody else's and stay as they are. Rewritten
+/// layers are packed with `compression` and kept as blobs. Blocks for as long as it compresses.
+pub fn rewrite(
+    store: &LocalStore,
+    image: &Image,
+    base_layers: usize,
+    epoch: i64,
+    compression: Compression,
+) -> Result<Image, Error> {
+    let mut config = image.config.value.clone();
+    let mut layers = image.manifest.value.layers.clone();
+    for i in base_layers..layers.len() {
+        let chain = &image.config.value.rootfs.diff_ids[..=i];
+        let (diff, blob) = rewrite_layer(store, chain, epoch, compression)?;
+        config.rootfs.diff_ids[i] = diff;
+        layers[i] = descriptor(&blob);
+    }
+    assemble(store, &config, &layers, Format::Oci, BTreeMap::new())
+}
+
+fn rewrite_layer(
+    store: &LocalStore,
+    chain: &[DiffId],
+    epoch: i64,
+    compression: Compression,
+) -> Result<(DiffId, LayerBlobV1), Error> {
+    let Some(diff) = chain.last() else { return Err(Error::world("internal error: a layer without a chain")) };
+    let (media_type, how) = match compression {
+        Compression::Gzip { level } => {
+            (oci::media::OCI_LAYER_GZIP, layer::compress::Compression::Gzip { level: level.unwrap_or(4) })
+        }
+        Compression::Zstd { level } => {
+            (oci::media::OCI_LAYER_ZSTD, layer::compress::Compression::Zstd { level: level.unwrap_or(3) })
+        }
+        Compression::AsIs | Compression::Uncompressed => (oci::media::OCI_LAYER, layer::compress::Compression::None),
+    };
+    let mut h = StableHasher::new("ctrbuild.rewritten-layer.v1");
+    h.put(&diff.0).fixed(&epoch.to_le_bytes()).put(media_type);
+    let key = CacheKey::from_bytes(h.finish());
+    let _lock = store.key_lock(&key)?;
+    if let Some(found) = store.cache_get(&key)?
+        && let Ok(known) = serde_json::from_value::<(DiffId, LayerBlobV1)>(found.payload)
+    {
+        return Ok(known);
+    }
+    let Some((upper, lowers)) = layer_folders(store, chain).map_err(|e| Error::world(e.to_string()))? else {
+        return Err(Error::world(format!("layer {diff} is not unpacked in the store"))
+            .hint("build again, or run `ctrbuild store verify --repair`"));
+    };
+    let options = PackOptions { clamp_times: Some(epoch), ..worker::pack_options() };
+    let (stats, digest, size) = compress(store, &upper, &lowers, &options, how)?;
+    let blob = LayerBlobV1 { media_type: media_type.to_string(), digest, size, annotations: BTreeMap::new() };
+    store.put_layer(LayerRecordV1 {
+        diff_id: stats.diff_id,
+        size: Some(stats.size),
+        snapshot: None,
+        blobs: vec![blob.clone()],
+        created: 0,
+    })?;
+    let payload = serde_json::to_value((&stats.diff_id, &blob)).map_err(|e| Error::world(e.to_string()))?;
+    let record = store::RecordV1 {
+        payload,
+        snapshots: Vec::new(),
+        blobs: vec![digest],
+        op: None,
+        parts: BTreeMap::new(),
+        created: 0,
+    };
+    store.cache_put(&key, record)?;
+    Ok((stats.diff_id, blob))
+}
+
+/// How many of an image's layers are those of a base that was not built here.
+pub fn base_layers(plan: &Plan, diff_ids: &[DiffId]) -> usize {
+    let base = |v: &graph::Vertex| match &v.op {
+        graph::Op::Source(graph::SourceOp::Image(image)) if diff_ids.starts_with(&image.diff_ids) => {
+            image.diff_ids.len()
+        }
+        _ => 0,
+    };
+    plan.graph.vertices.iter().map(base).max().unwrap_or(0)
+}
 
 #[cfg(test)]
 mod tests {

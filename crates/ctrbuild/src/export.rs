@@ -19,6 +19,8 @@ pub struct Output {
     pub kind: OutputKind,
     pub compression: Compression,
     pub recompress: bool,
+    /// No time in a layer is later than SOURCE_DATE_EPOCH, where that is given.
+    pub rewrite_timestamp: bool,
     /// OCI media types; `None` is the default of the kind.
     pub oci_media_types: Option<bool>,
     /// Further names.
@@ -62,6 +64,7 @@ impl Output {
             kind: OutputKind::Image { push: false },
             compression: Compression::AsIs,
             recompress: false,
+            rewrite_timestamp: false,
             oci_media_types: None,
             names: Vec::new(),
             annotations: BTreeMap::new(),
@@ -101,6 +104,7 @@ impl Output {
         let as_tar = boolean(&mut fields, "tar")?.unwrap_or(true);
         let split = boolean(&mut fields, "platform-split")?;
         out.recompress = boolean(&mut fields, "force-compression")?.unwrap_or(false);
+        out.rewrite_timestamp = boolean(&mut fields, "rewrite-timestamp")?.unwrap_or(false);
         out.oci_media_types = boolean(&mut fields, "oci-mediatypes")?;
         out.kind = match kind.as_str() {
             "image" => OutputKind::Image { push },
@@ -185,6 +189,10 @@ pub struct BuiltImage {
     pub layers: Vec<SnapshotId>,
     /// As the local store has it.
     pub image: Image,
+    /// SOURCE_DATE_EPOCH, in seconds since 1970.
+    pub epoch: Option<i64>,
+    /// Layers at the bottom that are those of a base image.
+    pub base_layers: usize,
 }
 
 /// What an export made.
@@ -217,7 +225,13 @@ pub async fn export(
     let packed = par::blocking(move || {
         let recompress = if o.recompress { Recompress::Yes } else { Recompress::No };
         i.iter()
-            .map(|b| compose::pack(&s.store, &b.image, o.compression, recompress, o.format(), o.annotations.clone()))
+            .map(|b| {
+                let image = match b.epoch.filter(|_| o.rewrite_timestamp) {
+                    Some(epoch) => compose::rewrite(&s.store, &b.image, b.base_layers, epoch, o.compression)?,
+                    None => b.image.clone(),
+                };
+                compose::pack(&s.store, &image, o.compression, recompress, o.format(), o.annotations.clone())
+            })
             .collect::<Result<Vec<_>, _>>()
     })
     .await?;
@@ -360,6 +374,7 @@ mod tests {
         assert_eq!(kind("type=registry"), OutputKind::Image { push: true });
         assert_eq!(Output::parse("type=image,\"name=a,b\"").unwrap().names, ["a", "b"]);
         assert_eq!(Output::parse("type=image,compression=zstd").unwrap().compression, Compression::Zstd { level: None });
+        assert!(Output::parse("type=oci,dest=x,rewrite-timestamp=true").unwrap().rewrite_timestamp);
         for bad in ["", "type=x", "dest=a", "type=docker", "type=oci,foo=1", "type=image,compression=lzma"] {
             assert!(Output::parse(bad).is_err(), "{bad}");
         }

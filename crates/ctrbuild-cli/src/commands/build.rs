@@ -298,10 +298,17 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
     }
     let logs = worker::LogDir(session.store.root().join("logs").join(log_name()));
     logs.prune(KEPT_LOGS);
+    let mut build_args = pairs(&args.build_args, "build-arg")?;
+    // As buildx: the environment's epoch counts unless an argument says otherwise.
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH")
+        && !epoch.is_empty()
+    {
+        build_args.entry("SOURCE_DATE_EPOCH".into()).or_insert(epoch);
+    }
     let plan = plan::Request {
         build_platform: session.host.clone(),
         target: args.target.clone().filter(|t| !t.is_empty()),
-        build_args: pairs(&args.build_args, "build-arg")?,
+        build_args,
         labels: pairs(&args.label, "label")?,
         network,
         extra_hosts: hosts,
@@ -382,6 +389,13 @@ fn context(session: &Session, remote: &RemoteFiles, args: &BuildArgs) -> Result<
         && args.build_args.iter().any(|a| a == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1")
     {
         git.keep_git_dir = true;
+    }
+    if let MainContext::Git(git) = &mut context
+        && (args.build_args.iter().any(|a| a.starts_with("SOURCE_DATE_EPOCH"))
+            || std::env::var_os("SOURCE_DATE_EPOCH").is_some())
+    {
+        // When files were written must not show.
+        git.times = graph::GitTimes::Commit;
     }
     if file.is_some_and(|f| f.as_os_str() == "-") {
         if context == MainContext::Stdin {
