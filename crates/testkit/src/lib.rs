@@ -1,4 +1,5 @@
-//! Doubles for tests: an in-process registry that can misbehave, and builders of small images.
+//! Doubles for tests: an in-process registry that can misbehave, a real one as a process, and builders of
+//! small images.
 //!
 //! Invariants: everything listens on loopback only and ends with the value that owns it.
 //!
@@ -7,9 +8,11 @@
 
 mod http;
 mod image;
+mod process;
 mod registry;
 mod rule;
 
 pub use image::{TestImage, image, index, layer_tar};
+pub use process::{Access, RegistryProcess};
 pub use registry::{Auth, Recorded, TestRegistry};
 pub use rule::{Action, Rule};

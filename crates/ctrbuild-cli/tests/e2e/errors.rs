@@ -1,8 +1,9 @@
 //! Every bad input has one clear message with location or cause, a hint, exit code 1, and leaves nothing
 //! half-written. Texts are snapshots, with what differs from run to run redacted.
 
-use crate::place::{ANNA, Access, NOT_ANNA, Outcome, Place, Registry, has, login, run};
+use crate::place::{Outcome, Place, has, login, registry as start, run};
 use std::fs;
+use testkit::{Access, RegistryProcess};
 
 /// Check what was said, and that the store shows nothing of it.
 #[track_caller]
@@ -73,12 +74,12 @@ fn unreachable_registry() {
 #[test]
 fn registry_refuses() {
     let Some(place) = Place::with_base() else { return };
-    let Some(registry) = Registry::start(&place, Access::Htpasswd) else { return };
+    let Some(registry) = start(&place, Access::Htpasswd) else { return };
     let context = place.recipe(&format!("FROM {}\n", registry.name("base:1")));
     check(&place, "no-credentials", place.run(["build", "-t", "app", &context]));
-    login(&place, &registry.domain, NOT_ANNA);
+    login(&place, registry.domain(), "wrong");
     check(&place, "wrong-credentials", place.run(["build", "-t", "app", &context]));
-    login(&place, &registry.domain, ANNA);
+    login(&place, registry.domain(), RegistryProcess::PASSWORD);
     check(&place, "no-image", place.run(["build", "-t", "app", &context]));
     let pinned = format!("FROM {}@sha256:{}\n", registry.name("base"), "0".repeat(64));
     let context = place.recipe(&pinned);
@@ -88,7 +89,7 @@ fn registry_refuses() {
 #[test]
 fn digest_mismatch() {
     let Some(place) = Place::with_base() else { return };
-    let Some(registry) = Registry::start(&place, Access::Open) else { return };
+    let Some(registry) = start(&place, Access::Open) else { return };
     let name = registry.name("base:1");
     place.run(["push", "base", &name]).ok();
     // One byte of every layer is changed behind the registry's back; sizes stay.

@@ -1,13 +1,13 @@
 //! A place for one test: a store, contexts, a home without settings, a base image of busybox.
 
+use base64::Engine as _;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use testkit::{Access, RegistryProcess};
 
 /// The instant that reproducible builds are given, in seconds since 1970.
 pub const EPOCH: &str = "1700000000";
@@ -226,71 +226,17 @@ fn redact_line(line: &str) -> String {
     out
 }
 
-/// Debian's docker-registry on a free port of loopback, until it is dropped.
-pub struct Registry {
-    child: Child,
-    pub domain: String,
+/// A registry for this place, with its data in `registry`.
+pub fn registry(place: &Place, access: Access) -> Option<RegistryProcess> {
+    RegistryProcess::start(&place.path("registry"), access)
 }
 
-/// bcrypt of `pass word:1` for anna, made by crypt(3).
-const HTPASSWD: &str = "anna:$2y$05$abcdefghijklmnopqrstuusWsnA3PCG6MJhsuMdaZgkE21cQMslZi\n";
-/// base64 of `anna:pass word:1` and of the same with a wrong password.
-pub const ANNA: &str = "YW5uYTpwYXNzIHdvcmQ6MQ==";
-pub const NOT_ANNA: &str = "YW5uYTp3cm9uZw==";
-
-pub enum Access {
-    Open,
-    Htpasswd,
-}
-
-impl Registry {
-    /// `None` (with a word) where it is not installed.
-    pub fn start(place: &Place, access: Access) -> Option<Registry> {
-        if !has(&["docker-registry"]) {
-            return None;
-        }
-        let folder = place.path("registry");
-        fs::create_dir_all(&folder).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let domain = format!("127.0.0.1:{port}");
-        let root = folder.display();
-        let mut yaml = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {root}/data}}}}\nhttp:\n  addr: {domain}\n"
-        );
-        if let Access::Htpasswd = access {
-            fs::write(folder.join("htpasswd"), HTPASSWD).unwrap();
-            yaml.push_str(&format!("auth: {{htpasswd: {{realm: test, path: {root}/htpasswd}}}}\n"));
-        }
-        let config = folder.join("config.yml");
-        fs::write(&config, yaml).unwrap();
-        let mut serve = Command::new("docker-registry");
-        let serve = serve.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
-        let registry = Registry { child: serve.spawn().unwrap(), domain };
-        let started = Instant::now();
-        while TcpStream::connect(&registry.domain).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(registry)
-    }
-
-    pub fn name(&self, name: &str) -> String {
-        format!("{}/{name}", self.domain)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Log in by docker's settings file.
-pub fn login(place: &Place, domain: &str, auth: &str) {
+/// Log in by docker's settings file, as [`RegistryProcess::USER`].
+pub fn login(place: &Place, domain: &str, password: &str) {
     let folder = place.path("home/.docker");
     fs::create_dir_all(&folder).unwrap();
+    let auth =
+        base64::engine::general_purpose::STANDARD.encode(format!("{}:{password}", RegistryProcess::USER));
     let config = serde_json::json!({"auths": {domain: {"auth": auth}}});
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
 }

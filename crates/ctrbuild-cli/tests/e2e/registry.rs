@@ -1,8 +1,10 @@
 //! Against a real registry (Debian's docker-registry), with skopeo and umoci as judges.
 
-use crate::place::{ANNA, Access, NOT_ANNA, Place, Registry, has, listing, login, run};
+use crate::place::{Place, has, listing, login, registry as start, run};
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
+use testkit::{Access, Auth, RegistryProcess, TestRegistry};
 
 const RECIPE: &str = r#"FROM base
 RUN mkdir -p /srv/deep && echo one > /srv/deep/one && ln /srv/deep/one /srv/deep/same && ln -s one /srv/deep/link
@@ -16,7 +18,7 @@ CMD ["cat", "/srv/hello"]
 #[test]
 fn what_is_pushed_unpacks_to_what_was_built() {
     let Some(place) = Place::with_base() else { return };
-    let Some(registry) = Registry::start(&place, Access::Open) else { return };
+    let Some(registry) = start(&place, Access::Open) else { return };
     if !has(&["skopeo", "umoci"]) {
         return;
     }
@@ -54,7 +56,7 @@ fn what_is_pushed_unpacks_to_what_was_built() {
 #[test]
 fn a_cached_build_needs_no_registry() {
     let Some(place) = Place::with_base() else { return };
-    let Some(registry) = Registry::start(&place, Access::Open) else { return };
+    let Some(registry) = start(&place, Access::Open) else { return };
     let remote = registry.name("base:1");
     place.run(["push", "base", &remote]).ok();
     let context = place.recipe(&format!("FROM {remote}\nRUN echo made > /made\n"));
@@ -74,7 +76,7 @@ fn a_cached_build_needs_no_registry() {
 #[test]
 fn only_missing_blobs_are_sent() {
     let Some(place) = Place::with_base() else { return };
-    let Some(registry) = Registry::start(&place, Access::Open) else { return };
+    let Some(registry) = start(&place, Access::Open) else { return };
     let uploads = || {
         let blobs = place.path("registry/data/docker/registry/v2/blobs/sha256");
         listing(&blobs).lines().filter(|l| l.ends_with("/data")).count()
@@ -91,16 +93,16 @@ fn only_missing_blobs_are_sent() {
 #[test]
 fn credentials_are_dockers() {
     let Some(place) = Place::with_base() else { return };
-    let Some(registry) = Registry::start(&place, Access::Htpasswd) else { return };
+    let Some(registry) = start(&place, Access::Htpasswd) else { return };
     let name = registry.name("app:1");
     let context = place.recipe("FROM base\nRUN echo a > /a\n");
     let push = || place.run(["build", "--push", "-t", &name, &context]);
     let said = push().err();
     assert!(said.contains("hint:"), "{said}");
-    login(&place, &registry.domain, NOT_ANNA);
+    login(&place, registry.domain(), "wrong");
     let said = push().err();
-    assert!(said.contains("hint:") && !said.contains("wrong") && !said.contains(NOT_ANNA), "{said}");
-    login(&place, &registry.domain, ANNA);
+    assert!(said.contains("hint:") && !said.contains("wrong"), "{said}");
+    login(&place, registry.domain(), RegistryProcess::PASSWORD);
     let digest = push().ok();
     let other = place.path("other");
     run(&mut place.command_on(&other, ["pull", &name])).ok();
@@ -112,9 +114,39 @@ fn credentials_are_dockers() {
 }
 
 #[test]
+fn tokens_are_fetched_with_the_same_credentials() {
+    let Some(place) = Place::with_base() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let registry = runtime.block_on(TestRegistry::start());
+    let user = (RegistryProcess::USER.to_string(), RegistryProcess::PASSWORD.to_string());
+    registry.set_auth(Auth::Bearer {
+        realm: None,
+        user: Some(user),
+        refresh: None,
+        life: Duration::from_secs(60),
+    });
+    let name = format!("{}/team/app:1", registry.domain());
+    let context = place.recipe("FROM base\nRUN echo a > /a\n");
+    let push = || place.run(["build", "--push", "-t", &name, &context]);
+    let said = push().err();
+    assert!(said.contains("hint:"), "{said}");
+    login(&place, &registry.domain(), "wrong");
+    let said = push().err();
+    assert!(said.contains("hint:") && !said.contains("wrong"), "{said}");
+    login(&place, &registry.domain(), RegistryProcess::PASSWORD);
+    let digest = push().ok();
+    let other = place.path("other");
+    let from = place.recipe(&format!("FROM {name}\nCOPY --from={name} /a /b\n"));
+    run(&mut place.command_on(&other, ["build", "-q", &from])).ok();
+    run(&mut place.command_on(&other, ["pull", &name])).ok();
+    let images = run(&mut place.command_on(&other, ["images", "--digests", "--no-trunc"])).ok();
+    assert!(images.contains(&digest), "{images}");
+}
+
+#[test]
 fn pull_then_push_keeps_every_byte() {
     let Some(place) = Place::with_base() else { return };
-    let Some(registry) = Registry::start(&place, Access::Open) else { return };
+    let Some(registry) = start(&place, Access::Open) else { return };
     if !has(&["skopeo"]) {
         return;
     }
