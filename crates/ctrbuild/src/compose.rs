@@ -273,11 +273,11 @@ pub fn rewrite(
 ) -> Result<Image, Error> {
     let mut config = image.config.value.clone();
     let mut layers = image.manifest.value.layers.clone();
-    for i in base_layers..layers.len() {
+    for (i, layer) in layers.iter_mut().enumerate().skip(base_layers) {
         let chain = &image.config.value.rootfs.diff_ids[..=i];
         let (diff, blob) = rewrite_layer(store, chain, epoch, compression)?;
         config.rootfs.diff_ids[i] = diff;
-        layers[i] = descriptor(&blob);
+        *layer = descriptor(&blob);
     }
     assemble(store, &config, &layers, Format::Oci, BTreeMap::new())
 }

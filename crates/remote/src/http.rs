@@ -15,7 +15,7 @@ use digest::{CacheKey, Digest, StableHasher, TreeHash};
 use graph::HttpSource;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RETRY_AFTER,
+    IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
@@ -194,12 +194,11 @@ impl Http {
         // Others that want the same URL wait, and then find it.
         let (s, key) = (store.clone(), latest);
         let _lock = par::blocking(move || s.key_lock(&key)).await?;
-        if let Some(pinned) = pinned {
-            if let Some(known) =
+        if let Some(pinned) = pinned
+            && let Some(known) =
                 known(store, pinned).await?.filter(|k| Some(k.said.digest) == source.checksum)
-            {
-                return Ok(wanted.fetched(known));
-            }
+        {
+            return Ok(wanted.fetched(known));
         }
         let known = known(store, latest).await?;
         wanted.authorization = authorization(&wanted.url, user, secrets).await?;
@@ -311,6 +310,7 @@ impl Http {
     ) -> Result<Response, HttpFailure> {
         let mut url = wanted.url.clone();
         let mut home = Reach::of(&url);
+        let asks_for_part = headers.contains_key(RANGE);
         for hop in 0..=MAX_REDIRECTS {
             let mut headers = headers.clone();
             headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
@@ -342,7 +342,9 @@ impl Http {
                 url = url::redirect(&url, location, home, wanted.downgrade())?;
                 continue;
             }
-            if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            // A part that nobody asked for is no file.
+            let odd = status == StatusCode::PARTIAL_CONTENT && !asks_for_part;
+            if (status.is_success() && !odd) || status == StatusCode::NOT_MODIFIED {
                 return Ok(response);
             }
             let retry_after = response
@@ -401,7 +403,7 @@ async fn authorization(
     user: Option<(String, String)>,
     secrets: &Arc<dyn Secrets>,
 ) -> Result<Option<HeaderValue>, Error> {
-    let host = url.host_str().unwrap_or_default();
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let ids = vec![format!("HTTP_AUTH_TOKEN_{host}"), format!("HTTP_AUTH_HEADER_{host}")];
     let text = match (secret::first(secrets, ids).await?, user) {
         (Some((0, token)), _) => format!("Bearer {token}"),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{remote, store};
+use common::{Reply, Server, remote, remote_with, store};
 use graph::{GitSource, GitTimes, SourceOp};
 use remote::Error;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -217,7 +217,6 @@ async fn an_unchanged_ref_is_not_fetched_again() {
     assert_eq!(first, again);
     // By its commit it is the same tree, and the server is not even asked.
     let by_commit = SourceOp::Git(GitSource { reference: commit, ..daemon.source("r") });
-    drop(daemon.child.id());
     let mut daemon = daemon;
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
@@ -410,4 +409,44 @@ async fn what_is_not_there() {
     daemon.git("empty", &["init", "-q"]);
     assert!(matches!(fetch(&store, daemon.source("empty")).await, Err(Error::NoRef { .. })));
     assert_eq!(std::fs::read_dir(dir.path().join("s/active")).map_or(0, Iterator::count), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_over_http() {
+    let Some(daemon) = daemon() else { return };
+    let (_dir, store) = store();
+    daemon.repository("r", &[("a", "private")]);
+    daemon.git("r", &["update-server-info"]);
+    let files = daemon.path("r/.git");
+    // Files of a repository as they are: the old protocol without depth.
+    let server = Server::new(move |asked| {
+        let path = asked.path.split('?').next().unwrap_or_default();
+        let expected = ["Basic eC1hY2Nlc3MtdG9rZW46czNjcmV0", "Basic dTpz"];
+        if !asked.header("authorization").is_some_and(|a| expected.contains(&a)) {
+            return Reply::new(401).with("WWW-Authenticate", "Basic realm=x");
+        }
+        if let Some(moved) = path.strip_prefix("/moved.git") {
+            return Reply::new(302).with("Location", &format!("/r.git{moved}"));
+        }
+        let Some(name) = path.strip_prefix("/r.git/") else { return Reply::new(404) };
+        std::fs::read(files.join(name)).map_or_else(|_| Reply::new(404), Reply::ok)
+    });
+    let source = |path: &str| GitSource { remote: server.url(path), ..daemon.source("r") };
+    let e = fetch(&store, source("/r.git")).await.unwrap_err();
+    assert!(
+        matches!(e, Error::Git { .. }) && e.hint().unwrap().contains("GIT_AUTH_TOKEN"),
+        "{e} {:?}",
+        e.hint()
+    );
+    let with = remote_with(&[("GIT_AUTH_TOKEN", "s3cret\n")]);
+    let fetched = with.fetch(&store, &SourceOp::Git(source("/r.git"))).await.unwrap();
+    assert_eq!(std::fs::read(store.snapshot_path(&fetched.snapshot).unwrap().join("a")).unwrap(), b"private");
+    // A redirect would take the credentials along.
+    let e = with.fetch(&store, &SourceOp::Git(source("/moved.git"))).await.unwrap_err();
+    assert!(matches!(e, Error::Git { .. }), "{e}");
+    let mut by_url = source("/r.git");
+    by_url.remote = by_url.remote.replace("http://", "http://u:s@");
+    let path = fetch(&store, GitSource { keep_git_dir: true, ..by_url }).await.unwrap();
+    let config = std::fs::read_to_string(path.join(".git/config")).unwrap();
+    assert!(!config.contains("u:s") && !config.contains("Authorization"), "{config}");
 }

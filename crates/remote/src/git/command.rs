@@ -1,7 +1,7 @@
 //! Running `git` in an environment of its own: no configuration of the machine, no prompts, no hooks, no
 //! transports but the allowed ones. It is stopped when nobody waits for it any more.
 
-use super::location::{Credentials, Location};
+use super::location::{Configuration, Credentials, Location};
 use crate::error::tame;
 use crate::{Error, Retries};
 use std::ffi::{OsStr, OsString};
@@ -152,7 +152,7 @@ impl Runner {
         credentials: &Credentials,
         args: &[S],
     ) -> Result<Result<Vec<u8>, Failed>, Error> {
-        let (secret, plain) = credentials.configuration(location);
+        let Configuration { secret, plain } = credentials.configuration(location);
         let mut attempt = 0;
         loop {
             attempt += 1;

@@ -135,6 +135,13 @@ fn scp_like(text: &str) -> Option<Location> {
     Some(Location { url: text.to_string(), origin, host: host.to_string(), user: None })
 }
 
+/// Settings for a command of git, as keys and values.
+pub(super) struct Configuration {
+    /// Not for arguments.
+    pub secret: Vec<(String, String)>,
+    pub plain: Vec<(&'static str, &'static str)>,
+}
+
 /// What authenticates at one origin.
 #[derive(Clone)]
 pub(super) struct Credentials {
@@ -186,17 +193,17 @@ impl Credentials {
     }
 
     /// Configuration of git: what is secret, and what is not.
-    pub fn configuration(
-        &self,
-        location: &Location,
-    ) -> (Vec<(String, String)>, Vec<(&'static str, &'static str)>) {
+    pub fn configuration(&self, location: &Location) -> Configuration {
         match &self.header {
-            None => (Vec::new(), vec![("http.followRedirects", "initial")]),
-            Some(value) => (
-                vec![(format!("http.{}/.extraHeader", location.origin), format!("Authorization: {value}"))],
-                // Git would take the header along to another host.
-                vec![("http.followRedirects", "false")],
-            ),
+            None => Configuration { secret: Vec::new(), plain: vec![("http.followRedirects", "initial")] },
+            Some(value) => {
+                let key = format!("http.{}/.extraHeader", location.origin);
+                Configuration {
+                    secret: vec![(key, format!("Authorization: {value}"))],
+                    // Git would take the header along to another host.
+                    plain: vec![("http.followRedirects", "false")],
+                }
+            }
         }
     }
 }
