@@ -124,7 +124,8 @@ impl Options {
 
     /// The severity a rule runs with; `None` where it does not run.
     pub fn severity(&self, rule: &Rule) -> Option<Severity> {
-        let said = self.levels.iter().rev().find(|(other, _)| other.name == rule.name).map(|(_, level)| *level);
+        let said =
+            self.levels.iter().rev().find(|(other, _)| other.name == rule.name).map(|(_, level)| *level);
         match said {
             Some(Level::Off) => return None,
             Some(Level::On) => return Some(rule.severity),
@@ -136,7 +137,8 @@ impl Options {
             Profile::All => true,
             Profile::Buildkit => rule.group == Group::Buildkit,
             Profile::Hadolint => {
-                let known = rule.aliases.iter().any(|alias| alias.starts_with("DL") || alias.starts_with("SC"));
+                let known =
+                    rule.aliases.iter().any(|alias| alias.starts_with("DL") || alias.starts_with("SC"));
                 known && !rule.aliases.contains(&"DL3057")
             }
         };
@@ -148,7 +150,8 @@ impl Options {
     /// # Errors
     /// There is no rule of that name, or no such level.
     pub fn set(&mut self, name: &str, level: &str) -> Result<(), ConfigError> {
-        let level = read_level(level).ok_or_else(|| ConfigError::Level { rule: name.into(), level: level.into() })?;
+        let level =
+            read_level(level).ok_or_else(|| ConfigError::Level { rule: name.into(), level: level.into() })?;
         let mut found = false;
         for rule in crate::RULES.iter().filter(|rule| rule.is_called(name)) {
             self.levels.push((rule, level));
@@ -283,8 +286,8 @@ impl Config {
     /// # Errors
     /// The text is no configuration, or names rules that there are not.
     pub fn add(&mut self, text: &str) -> Result<(), ConfigError> {
-        let file: FileV1 =
-            toml::from_str(text).map_err(|error| ConfigError::Toml { message: error.to_string().trim_end().to_owned() })?;
+        let file: FileV1 = toml::from_str(text)
+            .map_err(|error| ConfigError::Toml { message: error.to_string().trim_end().to_owned() })?;
         let mut probe = Options::default();
         let rules = file.lint.rules.iter().chain(file.lint.overrides.iter().flat_map(|one| &one.rules));
         for (name, level) in rules {
@@ -324,13 +327,18 @@ impl Config {
             }
             options.labels.extend(file.labels.iter().map(|(key, kind)| (key.clone(), *kind)));
             options.custom.extend(file.rule.iter().filter_map(|rule| CustomRule::new(rule.clone()).ok()));
-            let matching = file.overrides.iter().filter(|one| one.paths.iter().any(|glob| glob_matches(glob, path)));
+            let matching =
+                file.overrides.iter().filter(|one| one.paths.iter().any(|glob| glob_matches(glob, path)));
             for (name, level) in file.rules.iter().chain(matching.flat_map(|one| &one.rules)) {
                 // Names were checked when the file was added.
                 if options.set(name, level).is_err()
                     && let Some(level) = read_level(level)
                 {
-                    options.custom.iter_mut().filter(|rule| rule.name() == name).for_each(|rule| rule.set(level));
+                    options
+                        .custom
+                        .iter_mut()
+                        .filter(|rule| rule.name() == name)
+                        .for_each(|rule| rule.set(level));
                 }
             }
         }

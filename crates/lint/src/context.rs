@@ -6,7 +6,9 @@ use crate::semantics::{self, Base, Event, Facts, Semantics, StageFacts, State};
 use crate::shell::{Call, Kind, Mapped, Script, ast::Span};
 use diagnostic::{Diagnostic, Fix, Severity, SourceFile, TextRange};
 use dockerfile::word::Lexer;
-use dockerfile::{Command, From, Instruction, Located, Mount, MountError, MountType, Parsed, Run, Stage, Word};
+use dockerfile::{
+    Command, From, Instruction, Located, Mount, MountError, MountType, Parsed, Run, Stage, Word,
+};
 
 /// Everything that is known about a recipe.
 pub struct Context<'a> {
@@ -54,7 +56,9 @@ impl<'a> Node<'a> {
     /// Whether a cache or tmpfs mount holds a path with `part` in it.
     pub fn has_cache_at(&self, part: &str) -> bool {
         let Instruction::Run(run) = self.instruction else { return false };
-        mounts(run).any(|(mount, _)| matches!(mount.kind, MountType::Cache | MountType::Tmpfs) && mount.target.contains(part))
+        mounts(run).any(|(mount, _)| {
+            matches!(mount.kind, MountType::Cache | MountType::Tmpfs) && mount.target.contains(part)
+        })
     }
 
     /// Where a call stands in the recipe; the keyword for exec form.
@@ -78,7 +82,8 @@ impl<'a> Context<'a> {
     /// Walks the recipe and reads all its shell text.
     pub fn new(parsed: &'a Parsed, options: &'a Options) -> Self {
         let platform = options.platform.clone().unwrap_or_else(|| semantics::guess_platform(&parsed.recipe));
-        let semantics = semantics::walk(parsed, &Facts { platform: &platform, ignore: options.ignore.as_ref() });
+        let semantics =
+            semantics::walk(parsed, &Facts { platform: &platform, ignore: options.ignore.as_ref() });
         let starts = parsed.statements.iter().map(|node| (node.range, node.lines.first)).collect();
         let mut cx = Self { parsed, options, semantics, nodes: Vec::new(), platform, starts };
         cx.read_nodes();
@@ -93,8 +98,10 @@ impl<'a> Context<'a> {
         for stage in &parsed.recipe.stages {
             let default = self.default_shell(stage.index);
             for (index, located) in stage.instructions.iter().enumerate() {
-                let pragma = pragmas.iter().rev().find(|(line, _)| *line < located.lines.first).map(|(_, kind)| *kind);
-                let given = self.state(stage.index, index).and_then(|state| state.shell.as_ref()?.first().cloned());
+                let pragma =
+                    pragmas.iter().rev().find(|(line, _)| *line < located.lines.first).map(|(_, kind)| *kind);
+                let given =
+                    self.state(stage.index, index).and_then(|state| state.shell.as_ref()?.first().cloned());
                 let shell = match (given, pragma) {
                     (Some(program), _) => Kind::named(&program),
                     (None, Some(kind)) => kind,
@@ -105,7 +112,15 @@ impl<'a> Context<'a> {
                         Instruction::Run(run) if needs_scripts => Some(self.script(run, shell)),
                         _ => None,
                     };
-                    nodes.push(Node { stage: stage.index, index, instruction, located, onbuild, shell, script });
+                    nodes.push(Node {
+                        stage: stage.index,
+                        index,
+                        instruction,
+                        located,
+                        onbuild,
+                        shell,
+                        script,
+                    });
                 };
                 match &located.node {
                     Instruction::Onbuild(onbuild) => {
@@ -145,7 +160,9 @@ impl<'a> Context<'a> {
             match self.semantics.stages.get(index).map(|facts| &facts.base) {
                 Some(Base::Stage(base)) if *base < index => index = *base,
                 Some(Base::Image(name)) if semantics::is_windows_name(name) => return Kind::Cmd,
-                Some(Base::Image(_)) if self.platform.os == "windows" && self.all_images_unknown() => return Kind::Cmd,
+                Some(Base::Image(_)) if self.platform.os == "windows" && self.all_images_unknown() => {
+                    return Kind::Cmd;
+                }
                 _ => return Kind::Sh,
             }
         }
@@ -332,7 +349,12 @@ impl<'a> Sink<'a> {
     pub fn report(&mut self, range: TextRange, message: impl Into<String>) -> &mut Finding {
         let line = self.cx.instruction_line(range.start);
         let diagnostic = Diagnostic::new(self.rule.name, self.severity, range, message);
-        self.findings.push(Finding { diagnostic, rule: Some(self.rule), instruction_line: line, scope: Some(line) });
+        self.findings.push(Finding {
+            diagnostic,
+            rule: Some(self.rule),
+            instruction_line: line,
+            scope: Some(line),
+        });
         let last = self.findings.len() - 1;
         &mut self.findings[last]
     }

@@ -68,17 +68,21 @@ impl CustomRule {
     /// # Errors
     /// The rule has no name or message, a glob is no glob, or a test fails.
     pub fn new(text: CustomRuleV1) -> Result<Self, ConfigError> {
-        let fail = |message: &str| ConfigError::Custom { name: text.name.clone(), message: message.to_owned() };
+        let fail =
+            |message: &str| ConfigError::Custom { name: text.name.clone(), message: message.to_owned() };
         if text.name.is_empty() || text.message.is_empty() {
             return Err(fail("a rule needs a name and a message"));
         }
         if crate::find_rule(&text.name).is_some() {
             return Err(fail("the name is taken"));
         }
-        if text.command.is_none() && (!text.args.is_empty() || !text.without.is_empty() || text.replace.is_some()) {
+        if text.command.is_none()
+            && (!text.args.is_empty() || !text.without.is_empty() || text.replace.is_some())
+        {
             return Err(fail("args, without and replace need a command"));
         }
-        let globs = text.command.iter().chain(&text.args).chain(&text.without).chain(&text.flag).chain(&text.value);
+        let globs =
+            text.command.iter().chain(&text.args).chain(&text.without).chain(&text.flag).chain(&text.value);
         for pattern in globs {
             glob::matches(pattern, "").map_err(|_| fail("a pattern has a syntax error"))?;
         }
@@ -93,10 +97,16 @@ impl CustomRule {
             !rule.check(&Context::new(&parsed, &options)).is_empty()
         };
         if rule.text.bad.as_deref().is_some_and(|bad| !finds(bad)) {
-            return Err(ConfigError::Custom { name: rule.text.name, message: "nothing is found in the bad example".into() });
+            return Err(ConfigError::Custom {
+                name: rule.text.name,
+                message: "nothing is found in the bad example".into(),
+            });
         }
         if rule.text.good.as_deref().is_some_and(finds) {
-            return Err(ConfigError::Custom { name: rule.text.name, message: "something is found in the good example".into() });
+            return Err(ConfigError::Custom {
+                name: rule.text.name,
+                message: "something is found in the good example".into(),
+            });
         }
         Ok(rule)
     }
@@ -120,13 +130,15 @@ impl CustomRule {
         let Some(severity) = self.severity else { return Vec::new() };
         let mut out = Vec::new();
         let mut report = |range: TextRange, fix: Option<Fix>| {
-            let mut diagnostic = Diagnostic::new(self.text.name.clone(), severity, range, self.text.message.clone());
+            let mut diagnostic =
+                Diagnostic::new(self.text.name.clone(), severity, range, self.text.message.clone());
             diagnostic.fix = fix;
             let line = cx.instruction_line(range.start);
             out.push(Finding { diagnostic, rule: None, instruction_line: line, scope: Some(line) });
         };
         for (stage, from) in cx.froms() {
-            let fits = self.text.command.is_none() && self.fits("FROM", &from.code, &from.flags, cx, stage.index);
+            let fits =
+                self.text.command.is_none() && self.fits("FROM", &from.code, &from.flags, cx, stage.index);
             if fits {
                 report(from.range, None);
             }
@@ -143,11 +155,22 @@ impl CustomRule {
         out
     }
 
-    fn fits(&self, name: &str, code: &str, flags: &[dockerfile::Word], cx: &Context<'_>, stage: usize) -> bool {
+    fn fits(
+        &self,
+        name: &str,
+        code: &str,
+        flags: &[dockerfile::Word],
+        cx: &Context<'_>,
+        stage: usize,
+    ) -> bool {
         let wanted = &self.text.instruction;
         let named = wanted.is_empty() || wanted.iter().any(|other| other.eq_ignore_ascii_case(name));
         let value = self.text.value.as_deref().is_none_or(|pattern| wild(pattern, code));
-        let flag = self.text.flag.as_deref().is_none_or(|pattern| flags.iter().any(|flag| wild(pattern, &flag.value)));
+        let flag = self
+            .text
+            .flag
+            .as_deref()
+            .is_none_or(|pattern| flags.iter().any(|flag| wild(pattern, &flag.value)));
         let stage = match self.text.stage.as_deref() {
             None | Some("any") => true,
             Some("last") => cx.is_last(stage),
@@ -160,13 +183,17 @@ impl CustomRule {
         let Some((_, script)) = node.run() else { return };
         for call in &script.calls {
             let has = |pattern: &String| call.args.iter().any(|arg| wild(pattern, &arg.text));
-            if !wild(command, &call.name) || !self.text.args.iter().all(has) || self.text.without.iter().any(has) {
+            if !wild(command, &call.name)
+                || !self.text.args.iter().all(has)
+                || self.text.without.iter().any(has)
+            {
                 continue;
             }
             let name = node.place(call.name_span);
-            let fix = self.text.replace.as_ref().filter(|_| !script.exec).map(|with| {
-                Fix::replace(format!("write {with}"), Applicability::Unsafe, name, with.clone())
-            });
+            let fix =
+                self.text.replace.as_ref().filter(|_| !script.exec).map(|with| {
+                    Fix::replace(format!("write {with}"), Applicability::Unsafe, name, with.clone())
+                });
             report(node.place(call.span), fix);
         }
     }

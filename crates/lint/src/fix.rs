@@ -70,7 +70,10 @@ pub fn fix(parsed: &Parsed, options: &Options, which: Which) -> Outcome {
             .filter(|(_, fix)| which == Which::All || fix.applicability == Applicability::Safe)
             .filter(|(finding, _)| {
                 let line = current.source.line_of(finding.diagnostic.range.start);
-                !outcome.dropped.iter().any(|dropped| dropped.rule == finding.diagnostic.rule && dropped.line == line)
+                !outcome
+                    .dropped
+                    .iter()
+                    .any(|dropped| dropped.rule == finding.diagnostic.rule && dropped.line == line)
             })
             .collect();
         let batch = without_overlaps(&wanted);
@@ -116,7 +119,8 @@ fn without_overlaps<'a>(wanted: &[(&'a Finding, &'a Fix)]) -> Vec<(&'a Finding, 
     let mut taken: Vec<diagnostic::TextRange> = Vec::new();
     let mut out = Vec::new();
     for (finding, fix) in wanted {
-        let touches = |a: diagnostic::TextRange, b: diagnostic::TextRange| a.start <= b.end && b.start <= a.end;
+        let touches =
+            |a: diagnostic::TextRange, b: diagnostic::TextRange| a.start <= b.end && b.start <= a.end;
         if fix.edits.iter().any(|edit| taken.iter().any(|range| touches(*range, edit.range))) {
             continue;
         }
@@ -126,7 +130,12 @@ fn without_overlaps<'a>(wanted: &[(&'a Finding, &'a Fix)]) -> Vec<(&'a Finding, 
     out
 }
 
-fn attempt(current: &Parsed, batch: &[(&Finding, &Fix)], options: &Options, name: &str) -> Result<Parsed, Refusal> {
+fn attempt(
+    current: &Parsed,
+    batch: &[(&Finding, &Fix)],
+    options: &Options,
+    name: &str,
+) -> Result<Parsed, Refusal> {
     let whole = Fix {
         title: String::new(),
         applicability: Applicability::Safe,
@@ -139,7 +148,9 @@ fn attempt(current: &Parsed, batch: &[(&Finding, &Fix)], options: &Options, name
         .iter()
         .enumerate()
         .filter(|(_, statement)| {
-            whole.edits.iter().any(|edit| edit.range.start <= statement.range.end && statement.range.start <= edit.range.end)
+            whole.edits.iter().any(|edit| {
+                edit.range.start <= statement.range.end && statement.range.start <= edit.range.end
+            })
         })
         .map(|(index, _)| index)
         .collect();

@@ -37,7 +37,8 @@ pub fn format(parsed: &Parsed) -> Result<Formatted, Refusal> {
         // Leave alone what can't be formatted.
         for (index, item) in parsed.tree.items().iter().enumerate() {
             if !matches!(item.kind, ItemKind::Blank) {
-                let all: BTreeSet<usize> = (0..parsed.tree.items().len()).filter(|other| *other != index).collect();
+                let all: BTreeSet<usize> =
+                    (0..parsed.tree.items().len()).filter(|other| *other != index).collect();
                 if proven(parsed, &print(parsed, &all)).is_err() {
                     skip.insert(index);
                 }
@@ -47,7 +48,11 @@ pub fn format(parsed: &Parsed) -> Result<Formatted, Refusal> {
         proven(parsed, &text)?;
     }
     let items = parsed.tree.items();
-    let kept = skip.iter().filter_map(|index| items.get(*index)).map(|item| parsed.source.line_of(item.range.start)).collect();
+    let kept = skip
+        .iter()
+        .filter_map(|index| items.get(*index))
+        .map(|item| parsed.source.line_of(item.range.start))
+        .collect();
     Ok(Formatted { text, kept })
 }
 
@@ -58,7 +63,8 @@ fn proven(parsed: &Parsed, text: &str) -> Result<(), Refusal> {
     match print(&next, &BTreeSet::new()) == text || print(parsed, &all_items(parsed)) == text {
         true => Ok(()),
         false => {
-            let again = dockerfile::parse(SourceFile::new(parsed.source.name(), print(&next, &BTreeSet::new())));
+            let again =
+                dockerfile::parse(SourceFile::new(parsed.source.name(), print(&next, &BTreeSet::new())));
             match gate::same(&next, &again, &BTreeSet::new()) {
                 Ok(()) => Err(Refusal::NotIdempotent),
                 // What would change it again is refused again, so that it stays.
@@ -74,7 +80,8 @@ fn all_items(parsed: &Parsed) -> BTreeSet<usize> {
 
 fn print(parsed: &Parsed, skip: &BTreeSet<usize>) -> String {
     let text = parsed.source.text();
-    let newline = if text.contains("\r\n") && !text.replace("\r\n", "").contains('\n') { "\r\n" } else { "\n" };
+    let newline =
+        if text.contains("\r\n") && !text.replace("\r\n", "").contains('\n') { "\r\n" } else { "\n" };
     let mut out = String::with_capacity(text.len());
     let mut blank = false;
     for (index, item) in parsed.tree.items().iter().enumerate() {
@@ -103,7 +110,11 @@ fn print(parsed: &Parsed, skip: &BTreeSet<usize>) -> String {
                 out.push_str(newline);
             }
             ItemKind::Instruction(number) => {
-                let form = parsed.statements.get(number as usize).and_then(|node| Spec::find(&node.keyword.value)).map(|spec| spec.form);
+                let form = parsed
+                    .statements
+                    .get(number as usize)
+                    .and_then(|node| Spec::find(&node.keyword.value))
+                    .map(|spec| spec.form);
                 instruction(parsed, item, form, newline, &mut out);
             }
             ItemKind::Directive => {
@@ -227,8 +238,14 @@ mod tests {
     fn looks() {
         assert_eq!(formatted("\n\nfrom   a  as b  \n\n\n\nrun  x  y \n"), "FROM a as b\n\nRUN x  y\n");
         assert_eq!(formatted("FROM a\nENV A=1 \\\n\n  # c\nB=2\n"), "FROM a\nENV A=1 \\\n    # c\n    B=2\n");
-        assert_eq!(formatted("FROM a\nRUN a && \\   \n\n   b   \\\n\tc"), "FROM a\nRUN a && \\\n   b   \\\n\tc\n");
-        assert_eq!(formatted("FROM a\nCOPY  a   b\nCOPY \"a  b\"   c\n"), "FROM a\nCOPY a b\nCOPY \"a  b\"   c\n");
+        assert_eq!(
+            formatted("FROM a\nRUN a && \\   \n\n   b   \\\n\tc"),
+            "FROM a\nRUN a && \\\n   b   \\\n\tc\n"
+        );
+        assert_eq!(
+            formatted("FROM a\nCOPY  a   b\nCOPY \"a  b\"   c\n"),
+            "FROM a\nCOPY a b\nCOPY \"a  b\"   c\n"
+        );
         assert_eq!(formatted("FROM a\nRUN <<E\n a  \n\n  b\nE\n\n"), "FROM a\nRUN <<E\n a  \n\n  b\nE\n");
         assert_eq!(formatted("\n# escape=`\nFROM a\n"), "\n# escape=`\nFROM a\n");
     }

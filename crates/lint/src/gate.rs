@@ -61,8 +61,11 @@ pub enum Refusal {
 /// # Errors
 /// What differs.
 pub fn same(old: &Parsed, new: &Parsed, touched: &BTreeSet<usize>) -> Result<(), Refusal> {
-    let kinds = |parsed: &Parsed| parsed.errors.iter().map(|error| error.kind.to_string()).collect::<Vec<_>>();
-    if new.errors.len() > old.errors.len() || (new.errors.len() == old.errors.len() && kinds(old) != kinds(new)) {
+    let kinds =
+        |parsed: &Parsed| parsed.errors.iter().map(|error| error.kind.to_string()).collect::<Vec<_>>();
+    if new.errors.len() > old.errors.len()
+        || (new.errors.len() == old.errors.len() && kinds(old) != kinds(new))
+    {
         return Err(Refusal::Errors);
     }
     let directives = |parsed: &Parsed| {
@@ -100,7 +103,10 @@ fn equal(a: &Statement, b: &Statement) -> bool {
     let words = |words: &[dockerfile::Word]| words.iter().map(|word| word.value.clone()).collect::<Vec<_>>();
     let heredocs = |statement: &Statement| {
         let list = statement.heredocs.iter();
-        list.map(|heredoc| (heredoc.name.clone(), heredoc.fd, heredoc.expand, heredoc.chomp, heredoc.body.clone())).collect::<Vec<_>>()
+        list.map(|heredoc| {
+            (heredoc.name.clone(), heredoc.fd, heredoc.expand, heredoc.chomp, heredoc.body.clone())
+        })
+        .collect::<Vec<_>>()
     };
     let subs = match (&a.sub, &b.sub) {
         (Some(a), Some(b)) => equal(a, b),
@@ -119,7 +125,10 @@ fn equal(a: &Statement, b: &Statement) -> bool {
 fn comments(parsed: &Parsed) -> Vec<&str> {
     let text = parsed.source.text();
     let tokens = parsed.tree.tokens().iter().filter(|token| token.kind == TokenKind::Comment);
-    tokens.filter_map(|token| text.get(token.range.as_usize())).map(|text| text.trim_start_matches('#').trim()).collect()
+    tokens
+        .filter_map(|token| text.get(token.range.as_usize()))
+        .map(|text| text.trim_start_matches('#').trim())
+        .collect()
 }
 
 fn breaks_shell(old: &Parsed, new: &Parsed, before: &Statement, after: &Statement) -> bool {

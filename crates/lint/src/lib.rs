@@ -8,14 +8,14 @@
 
 #![forbid(unsafe_code)]
 
-//pub mod baseline;
+pub mod baseline;
 pub mod config;
 pub mod context;
 pub mod custom;
 pub mod fix;
 pub mod fmt;
 pub mod gate;
-//pub mod hadolint;
+pub mod hadolint;
 pub mod report;
 mod rule;
 pub mod rules;
@@ -23,7 +23,7 @@ pub mod secrets;
 pub mod semantics;
 pub mod shell;
 mod signal;
-//pub mod snapshot;
+pub mod snapshot;
 pub mod suppress;
 
 pub use config::{Config, ConfigError, LabelType, Level, Options, Profile};

@@ -64,7 +64,27 @@ pub struct Rule {
 impl Rule {
     /// Whether the rule answers to `name` (its own name or an alias), in any case.
     pub fn is_called(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name) || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+        self.name.eq_ignore_ascii_case(name)
+            || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    }
+
+    /// The page about the rule, as Markdown.
+    pub fn document(&self) -> String {
+        let mut out = format!("# {}\n\n{}.\n\n", self.name, self.summary);
+        let aliases = if self.aliases.is_empty() { "none".to_owned() } else { self.aliases.join(", ") };
+        let default = if self.default == Default::On { "on" } else { "off" };
+        out.push_str(&format!(
+            "| also called | group | severity | by default |\n|---|---|---|---|\n| {aliases} | {} | {} | {default} |\n\n{}\n",
+            self.group.name(),
+            self.severity.name(),
+            self.why,
+        ));
+        for (title, text) in [("Bad", self.bad), ("Good", self.good)] {
+            if !text.is_empty() && !self.bad.is_empty() {
+                out.push_str(&format!("\n## {title}\n```dockerfile\n{}\n```\n", text.trim_end()));
+            }
+        }
+        out
     }
 
     /// The page about the rule, relative to the documentation's root.

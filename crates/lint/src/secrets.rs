@@ -7,19 +7,39 @@ const HARMLESS: [&str; 3] = ["public", "file", "version"];
 /// BuildKit's measure: a part between underscores is a telling word, and none says that it is harmless.
 pub fn is_secret_name(name: &str) -> bool {
     let parts = || name.split('_').map(str::to_lowercase);
-    parts().any(|part| SECRET.contains(&part.as_str())) && !parts().any(|part| HARMLESS.contains(&part.as_str()))
+    parts().any(|part| SECRET.contains(&part.as_str()))
+        && !parts().any(|part| HARMLESS.contains(&part.as_str()))
 }
 
 /// Whether a file of that name usually holds a secret.
 pub fn is_secret_file(path: &str) -> bool {
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path).to_ascii_lowercase();
     let exact = [
-        ".env", ".netrc", ".npmrc", ".pypirc", ".pgpass", ".git-credentials", ".htpasswd", "id_rsa", "id_dsa", "id_ecdsa",
-        "id_ed25519", "credentials.json", "service-account.json", "kubeconfig", ".dockercfg", "terraform.tfstate",
-        "secrets.yml", "secrets.yaml", "secrets.json",
+        ".env",
+        ".netrc",
+        ".npmrc",
+        ".pypirc",
+        ".pgpass",
+        ".git-credentials",
+        ".htpasswd",
+        "id_rsa",
+        "id_dsa",
+        "id_ecdsa",
+        "id_ed25519",
+        "credentials.json",
+        "service-account.json",
+        "kubeconfig",
+        ".dockercfg",
+        "terraform.tfstate",
+        "secrets.yml",
+        "secrets.yaml",
+        "secrets.json",
     ];
     let ends = [".pem", ".p12", ".pfx", ".key", ".jks", ".keystore", ".kdbx", ".ppk"];
-    let public = name.ends_with(".pub") || name.contains("public") || name.contains("example") || name.contains("sample");
+    let public = name.ends_with(".pub")
+        || name.contains("public")
+        || name.contains("example")
+        || name.contains("sample");
     !public
         && (exact.contains(&name.as_str())
             || name.starts_with(".env.")

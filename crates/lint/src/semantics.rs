@@ -10,12 +10,12 @@ mod platform;
 mod stage;
 
 pub use platform::guess as guess_platform;
-pub(crate) use stage::is_remote;
 pub(crate) use platform::is_windows_image as is_windows_name;
+pub(crate) use stage::is_remote;
 
+use diagnostic::TextRange;
 use dockerfile::word::{Lexer, Variables};
 use dockerfile::{Instruction, Located, Parsed, Phase, Stage, Word};
-use diagnostic::TextRange;
 use oci::{Platform, Reference};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -192,7 +192,14 @@ impl<T> From<&Located<T>> for Place {
 
 impl<'a> Walk<'a> {
     /// Reports at `exact` if that is on the instruction's first line, else at its keyword.
-    pub fn report(&mut self, check: Check, place: Place, scope: Option<u32>, exact: TextRange, message: String) {
+    pub fn report(
+        &mut self,
+        check: Check,
+        place: Place,
+        scope: Option<u32>,
+        exact: TextRange,
+        message: String,
+    ) {
         let same_line = self.parsed.source.line_of(exact.start) == place.line;
         let (range, detail) = if same_line { (exact, None) } else { (place.keyword, Some(exact)) };
         self.out.events.push(Event { check, range, line: place.line, scope, message, detail });
@@ -245,13 +252,17 @@ impl<'a> Walk<'a> {
         let parsed = self.parsed;
         let mut errors = parsed.errors.iter().filter(|error| error.phase == Phase::Instructions).peekable();
         for statement in &parsed.statements {
-            let place =
-                Place { keyword: statement.keyword.range, line: statement.lines.first, range: statement.range };
+            let place = Place {
+                keyword: statement.keyword.range,
+                line: statement.lines.first,
+                range: statement.range,
+            };
             let scope = Some(statement.lines.first);
             let keyword = statement.keyword.value.as_str();
             match keyword.to_ascii_lowercase().as_str() {
                 "maintainer" => {
-                    let message = "MAINTAINER is deprecated: use LABEL org.opencontainers.image.authors".to_owned();
+                    let message =
+                        "MAINTAINER is deprecated: use LABEL org.opencontainers.image.authors".to_owned();
                     self.report(Check::MaintainerDeprecated, place, scope, statement.keyword.range, message);
                 }
                 "from" => self.from_words(statement, place),
@@ -263,7 +274,9 @@ impl<'a> Walk<'a> {
                 }
             }
             let keys: Vec<&str> = match keyword.to_ascii_lowercase().as_str() {
-                "arg" => statement.args.iter().map(|arg| arg.value.split('=').next().unwrap_or_default()).collect(),
+                "arg" => {
+                    statement.args.iter().map(|arg| arg.value.split('=').next().unwrap_or_default()).collect()
+                }
                 "from" => statement.args.get(2).map(|name| name.as_str()).into_iter().collect(),
                 _ => continue,
             };
@@ -332,7 +345,9 @@ impl<'a> Walk<'a> {
         let lower = words.iter().filter(|(word, _)| word.value == word.value.to_lowercase()).count();
         let upper = words
             .iter()
-            .filter(|(word, _)| word.value == word.value.to_uppercase() && word.value != word.value.to_lowercase())
+            .filter(|(word, _)| {
+                word.value == word.value.to_uppercase() && word.value != word.value.to_lowercase()
+            })
             .count();
         self.casing_lower = lower > upper;
         for (word, place) in words {
@@ -365,8 +380,10 @@ impl<'a> Walk<'a> {
         for stage in &parsed.recipe.stages {
             let Ok(base) = self.lexer.expand(stage.base(), globals) else { return };
             if !is_reference(&base.text) {
-                let message =
-                    format!("{} is no valid image name with the defaults of its ARGs", dockerfile::word::quote(stage.base()));
+                let message = format!(
+                    "{} is no valid image name with the defaults of its ARGs",
+                    dockerfile::word::quote(stage.base())
+                );
                 let exact = stage.from.node.base.range;
                 self.report(Check::InvalidDefaultArgInFrom, Place::from(&stage.from), None, exact, message);
             }
@@ -432,11 +449,7 @@ pub(crate) fn steps<'a>(stage: &'a Stage, base: Option<&'a Stage>) -> Vec<Step<'
         }
     }
     for (index, node) in stage.instructions.iter().enumerate() {
-        steps.push(Step {
-            instruction: &node.node,
-            place: Place::from(node),
-            index: Some(index),
-        });
+        steps.push(Step { instruction: &node.node, place: Place::from(node), index: Some(index) });
     }
     steps
 }

@@ -64,7 +64,9 @@ pub fn check_options(text: &str) -> Result<CheckOptions, String> {
         return Ok(out);
     }
     for part in text.splitn(3, ';') {
-        let Some((key, value)) = part.split_once('=') else { return Err(format!("invalid check option {part:?}")) };
+        let Some((key, value)) = part.split_once('=') else {
+            return Err(format!("invalid check option {part:?}"));
+        };
         let list = || value.trim().split(',').map(|name| name.trim().to_owned()).collect();
         match key.trim() {
             "skip" => out.skip = list(),
@@ -112,10 +114,12 @@ pub(crate) fn shell_pragmas(parsed: &Parsed) -> Vec<(u32, Kind)> {
 fn comments(parsed: &Parsed) -> impl Iterator<Item = (TextRange, &str, usize)> {
     let text = parsed.source.text();
     parsed.tree.items().iter().enumerate().flat_map(move |(index, item)| {
-        parsed.tree.tokens_of(item).iter().filter(|token| token.kind == TokenKind::Comment).filter_map(move |token| {
-            let comment = text.get(token.range.as_usize())?;
-            Some((token.range, comment.trim_start_matches('#'), index))
-        })
+        parsed.tree.tokens_of(item).iter().filter(|token| token.kind == TokenKind::Comment).filter_map(
+            move |token| {
+                let comment = text.get(token.range.as_usize())?;
+                Some((token.range, comment.trim_start_matches('#'), index))
+            },
+        )
     })
 }
 
@@ -124,7 +128,8 @@ fn names(text: &str) -> Vec<String> {
     let mut out = Vec::new();
     for part in text.trim_start().split(',') {
         let part = part.trim_start();
-        let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').unwrap_or(part.len());
+        let end =
+            part.find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').unwrap_or(part.len());
         if end == 0 {
             break;
         }
@@ -180,15 +185,22 @@ fn read(cx: &Context<'_>) -> Vec<Suppression> {
                 (_, Some(rest)) => ("stage", rest.trim_start()),
                 _ => ("", rest),
             };
-            let Some(list) = rest.strip_prefix("ignore").and_then(|rest| rest.trim_start().strip_prefix('=')) else { continue };
+            let Some(list) = rest.strip_prefix("ignore").and_then(|rest| rest.trim_start().strip_prefix('='))
+            else {
+                continue;
+            };
             let target = match scope {
                 "global" => Some(Target::File),
                 "stage" => below().and_then(|statement| {
-                    let stage = cx.stages().iter().find(|stage| stage.from.lines.first == statement.lines.first)?;
-                    let last = stage.instructions.last().map_or(stage.from.lines.last, |node| node.lines.last);
+                    let stage =
+                        cx.stages().iter().find(|stage| stage.from.lines.first == statement.lines.first)?;
+                    let last =
+                        stage.instructions.last().map_or(stage.from.lines.last, |node| node.lines.last);
                     Some(Target::Instructions(stage.from.lines.first, last))
                 }),
-                _ => below().filter(|_| !inside).map(|statement| Target::Instructions(statement.lines.first, statement.lines.first)),
+                _ => below()
+                    .filter(|_| !inside)
+                    .map(|statement| Target::Instructions(statement.lines.first, statement.lines.first)),
             };
             add(Dialect::Hadolint, target.unwrap_or(Target::Line(0)), names(list), range);
         } else if let Some(rest) = text.strip_prefix("ctrbuild:").filter(|_| profile != Profile::Hadolint) {
@@ -198,7 +210,9 @@ fn read(cx: &Context<'_>) -> Vec<Suppression> {
             } else if let Some(list) = rest.strip_prefix("ignore=") {
                 let target = match inside {
                     true => Target::Line(line_below(parsed, line)),
-                    false => below().map_or(Target::Line(0), |node| Target::Instructions(node.lines.first, node.lines.first)),
+                    false => below().map_or(Target::Line(0), |node| {
+                        Target::Instructions(node.lines.first, node.lines.first)
+                    }),
                 };
                 add(Dialect::Own, target, names(list), range);
             }

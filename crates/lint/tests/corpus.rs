@@ -40,13 +40,21 @@ fn buildkit_says_the_same() {
             .as_array()
             .into_iter()
             .flatten()
-            .map(|warning| (warning["rule"].as_str().unwrap_or_default().to_owned(), warning["line"].as_u64().unwrap_or(0)))
+            .map(|warning| {
+                (
+                    warning["rule"].as_str().unwrap_or_default().to_owned(),
+                    warning["line"].as_u64().unwrap_or(0),
+                )
+            })
             .collect();
         let parsed = recipe(&corpus, file);
         let report = lint::lint(&parsed, &Options::of(Profile::Buildkit));
         let line = |finding: &lint::Finding| u64::from(parsed.source.line_of(finding.diagnostic.range.start));
-        let mut got: Vec<(String, u64)> =
-            report.findings.iter().map(|finding| (finding.diagnostic.rule.to_string(), line(finding))).collect();
+        let mut got: Vec<(String, u64)> = report
+            .findings
+            .iter()
+            .map(|finding| (finding.diagnostic.rule.to_string(), line(finding)))
+            .collect();
         want.sort();
         got.sort();
         pairs += want.len();
@@ -55,7 +63,11 @@ fn buildkit_says_the_same() {
         } else {
             let missing: Vec<_> = want.iter().filter(|pair| !got.contains(pair)).collect();
             let extra: Vec<_> = got.iter().filter(|pair| !want.contains(pair)).collect();
-            wrong.push(format!("{file}: missing {missing:?}, extra {extra:?} ({} against {})", want.len(), got.len()));
+            wrong.push(format!(
+                "{file}: missing {missing:?}, extra {extra:?} ({} against {})",
+                want.len(),
+                got.len()
+            ));
         }
     }
     println!("buildkit: {same} recipes equal with {pairs} findings, {} differ", wrong.len());
@@ -84,7 +96,9 @@ fn hadolint_agreement() {
     for file in files.difference(&refused) {
         let parsed = recipe(&corpus, file);
         for finding in lint::lint(&parsed, &Options::of(Profile::Hadolint)).findings {
-            for alias in finding.aliases().iter().filter(|alias| alias.starts_with("DL") || alias.starts_with("SC")) {
+            for alias in
+                finding.aliases().iter().filter(|alias| alias.starts_with("DL") || alias.starts_with("SC"))
+            {
                 got.entry((*alias).to_owned()).or_default().insert((file.clone(), finding.instruction_line));
             }
         }
@@ -98,7 +112,11 @@ fn hadolint_agreement() {
         let shared = w.intersection(g).count();
         println!("{code}\t{}\t{shared}\t{}\t{}", w.len(), w.len() - shared, g.len() - shared);
         if verbose.as_deref().is_some_and(|only| only == "all" || only == code) {
-            println!("  missing {:?}\n  extra {:?}", w.difference(g).collect::<Vec<_>>(), g.difference(w).collect::<Vec<_>>());
+            println!(
+                "  missing {:?}\n  extra {:?}",
+                w.difference(g).collect::<Vec<_>>(),
+                g.difference(w).collect::<Vec<_>>()
+            );
         }
         if code.starts_with("DL3") || code.starts_with("DL4") {
             all += w.len();
@@ -164,7 +182,9 @@ fn nothing_is_broken() {
         }
     }
     println!("{reasons:#?}");
-    println!("fmt: {formatted} of {valid} valid recipes formatted, {refused} refused; fix: {fixed} runs with {fixes} fixes, {dropped} dropped");
+    println!(
+        "fmt: {formatted} of {valid} valid recipes formatted, {refused} refused; fix: {fixed} runs with {fixes} fixes, {dropped} dropped"
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -182,8 +202,12 @@ fn view(parsed: &dockerfile::Parsed) -> Value {
             let cmd = map["cmd"].as_str().unwrap_or_default().to_ascii_uppercase();
             map.insert("cmd".into(), cmd.into());
             // The keyword that ONBUILD triggers is an argument in this view.
-            if map["cmd"] == "ONBUILD" && let Some(args) = map.get_mut("args").and_then(Value::as_array_mut) {
-                args.iter_mut().take(1).for_each(|arg| *arg = arg.as_str().unwrap_or_default().to_ascii_uppercase().into());
+            if map["cmd"] == "ONBUILD"
+                && let Some(args) = map.get_mut("args").and_then(Value::as_array_mut)
+            {
+                args.iter_mut()
+                    .take(1)
+                    .for_each(|arg| *arg = arg.as_str().unwrap_or_default().to_ascii_uppercase().into());
             }
         }
     }

@@ -53,11 +53,16 @@ pub(super) fn checkstyle(files: &[File<'_>]) -> String {
 pub(super) fn junit(files: &[File<'_>]) -> String {
     let failures: usize = files.iter().map(|file| file.findings.len()).sum();
     let tests: usize = files.iter().map(|file| file.findings.len().max(1)).sum();
-    let mut out = format!("{HEAD}<testsuites name=\"ctrbuild lint\" tests=\"{tests}\" failures=\"{failures}\">\n");
+    let mut out =
+        format!("{HEAD}<testsuites name=\"ctrbuild lint\" tests=\"{tests}\" failures=\"{failures}\">\n");
     for file in files {
         let name = escape(file.source.name());
         let count = file.findings.len();
-        let _ = writeln!(out, "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{count}\" errors=\"0\">", count.max(1));
+        let _ = writeln!(
+            out,
+            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{count}\" errors=\"0\">",
+            count.max(1)
+        );
         for finding in file.findings {
             let ((line, column), _) = places(file.source, &finding.diagnostic);
             let message = escape(&finding.diagnostic.message);

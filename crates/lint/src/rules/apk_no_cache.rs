@@ -20,7 +20,13 @@ RUN apk add --no-cache curl=8.9.1-r2
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    super::shared::report_missing_flag(cx, out, "apk add keeps its lists", (&["add"], "--no-cache"), |node, call| {
-        call.is("apk", &["add"]) && !call.flag(&["no-cache"]) && !node.has_cache_at("/var/cache/apk")
-    });
+    super::shared::report_missing_flag(
+        cx,
+        out,
+        "apk add keeps its lists",
+        (&["add"], "--no-cache"),
+        |node, call| {
+            call.is("apk", &["add"]) && !call.flag(&["no-cache"]) && !node.has_cache_at("/var/cache/apk")
+        },
+    );
 }

@@ -24,7 +24,12 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let finding = out.report(node.place(call.span), "apt is made for people: use apt-get");
         let same = call.has_any(&["update", "install", "upgrade", "remove", "purge", "autoremove", "clean"]);
         if same && node.script.as_ref().is_some_and(|script| !script.exec) {
-            finding.fix(Fix::replace("use apt-get", Applicability::Safe, node.place(call.name_span), "apt-get"));
+            finding.fix(Fix::replace(
+                "use apt-get",
+                Applicability::Safe,
+                node.place(call.name_span),
+                "apt-get",
+            ));
         }
     }
 }

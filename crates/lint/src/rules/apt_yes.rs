@@ -20,8 +20,14 @@ RUN apt-get install -y --no-install-recommends curl=7.88.*
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    super::shared::report_missing_flag(cx, out, "apt-get install without -y asks", (&["install"], "-y"), |_, call| {
-        let quiet = call.count("q") == 2 || call.count("quiet") == 2 || call.has_any(&["-q=2"]);
-        call.is("apt-get", &["install"]) && !call.flag(&["y", "yes", "qq", "assume-yes"]) && !quiet
-    });
+    super::shared::report_missing_flag(
+        cx,
+        out,
+        "apt-get install without -y asks",
+        (&["install"], "-y"),
+        |_, call| {
+            let quiet = call.count("q") == 2 || call.count("quiet") == 2 || call.has_any(&["-q=2"]);
+            call.is("apt-get", &["install"]) && !call.flag(&["y", "yes", "qq", "assume-yes"]) && !quiet
+        },
+    );
 }

@@ -33,7 +33,8 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             let ends = cx.source().slice(TextRange::new(range.start, range.start + 1)) == "`"
                 && cx.source().slice(TextRange::new(range.end - 1, range.end)) == "`";
             if ends && text.len() > 2 && !inner.contains(['\\', '`', '#']) && !inner.starts_with('(') {
-                let open = Edit { range: TextRange::new(range.start, range.start + 1), replacement: "$(".into() };
+                let open =
+                    Edit { range: TextRange::new(range.start, range.start + 1), replacement: "$(".into() };
                 let close = Edit { range: TextRange::new(range.end - 1, range.end), replacement: ")".into() };
                 let title = "use $(…)".to_owned();
                 finding.fix(Fix { title, applicability: Applicability::Safe, edits: vec![open, close] });

@@ -24,7 +24,11 @@ use crate::shell::ast::{self, Command as Shell, Visitor};
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (_, _, script) in cx.runs().filter(|(_, _, script)| script.kind.is_posix()) {
         let stops = script.calls.iter().any(|call| {
-            call.name == "set" && call.args.iter().any(|arg| (arg.text.starts_with('-') && !arg.text.starts_with("--") && arg.text.contains('e')) || arg.text == "errexit")
+            call.name == "set"
+                && call.args.iter().any(|arg| {
+                    (arg.text.starts_with('-') && !arg.text.starts_with("--") && arg.text.contains('e'))
+                        || arg.text == "errexit"
+                })
         });
         if !stops {
             continue;

@@ -23,11 +23,19 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for node in cx.nodes.iter().filter(|node| !node.onbuild) {
         let Instruction::Copy(copy) = node.instruction else { continue };
         let dest = &copy.transfer.dest;
-        if copy.transfer.sources.len() + copy.transfer.contents.len() > 1 && !dest.value.trim_matches(['"', '\'']).ends_with('/') {
+        if copy.transfer.sources.len() + copy.transfer.contents.len() > 1
+            && !dest.value.trim_matches(['"', '\'']).ends_with('/')
+        {
             let finding = out.report(dest.range, "the destination of several files should end with /");
-            let whole = cx.source().slice(dest.range) == dest.value && !dest.value.ends_with(['"', '\'', '.']);
+            let whole =
+                cx.source().slice(dest.range) == dest.value && !dest.value.ends_with(['"', '\'', '.']);
             if whole && !copy.transfer.json {
-                finding.fix(Fix::replace("add /", Applicability::Safe, TextRange::empty(dest.range.end), "/"));
+                finding.fix(Fix::replace(
+                    "add /",
+                    Applicability::Safe,
+                    TextRange::empty(dest.range.end),
+                    "/",
+                ));
             }
         }
     }

@@ -30,7 +30,11 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             continue;
         }
         let finding = out.report(node.located.keyword.range, "use COPY for files and folders");
-        let unknown = add.transfer.sources.iter().any(|word| special(&word.value) || word.value.contains(['$', '*', '?', '[']));
+        let unknown = add
+            .transfer
+            .sources
+            .iter()
+            .any(|word| special(&word.value) || word.value.contains(['$', '*', '?', '[']));
         let only_add = add.keep_git_dir.is_some() || add.checksum.is_some() || add.unpack.is_some();
         if !unknown && !only_add {
             let keyword = if node.located.keyword.value.starts_with('a') { "copy" } else { "COPY" };

@@ -22,7 +22,9 @@ RUN dnf install -y httpd-2.4.59 && dnf clean all
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     let words = ["install", "in", "upgrade", "up", "upgrade-minimal", "up-min", "reinstall", "rei"];
     for (node, _, script) in cx.runs() {
-        let cached = ["/var/cache/libdnf5", ".cache/libdnf5", "/var/cache/dnf"].iter().any(|path| node.has_cache_at(path));
+        let cached = ["/var/cache/libdnf5", ".cache/libdnf5", "/var/cache/dnf"]
+            .iter()
+            .any(|path| node.has_cache_at(path));
         for name in ["dnf", "microdnf"] {
             let forgot = super::shared::forgets_to_clean(
                 &script.calls,

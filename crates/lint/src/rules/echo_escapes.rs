@@ -20,8 +20,18 @@ RUN printf 'a\nb\n'
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    for (node, call) in cx.calls().filter(|(node, call)| call.name == "echo" && node.script.as_ref().is_some_and(|script| script.kind.is_posix() && script.kind != crate::shell::Kind::Dash)) {
-        if call.args.iter().any(|arg| arg.text.starts_with('-') && arg.text.contains('e') && arg.text.len() < 4) {
+    for (node, call) in cx.calls().filter(|(node, call)| {
+        call.name == "echo"
+            && node
+                .script
+                .as_ref()
+                .is_some_and(|script| script.kind.is_posix() && script.kind != crate::shell::Kind::Dash)
+    }) {
+        if call
+            .args
+            .iter()
+            .any(|arg| arg.text.starts_with('-') && arg.text.contains('e') && arg.text.len() < 4)
+        {
             continue;
         }
         let escape = |text: &str| {

@@ -25,7 +25,8 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let Instruction::Env(env) = node.instruction else { continue };
         let before = cx.state(node.stage, node.index);
         for (index, pair) in env.pairs.iter().enumerate() {
-            let set = before.is_some_and(|state| state.env.0.contains_key(&pair.key) || state.args.contains(&pair.key));
+            let set = before
+                .is_some_and(|state| state.env.0.contains_key(&pair.key) || state.args.contains(&pair.key));
             let mut others = env.pairs.iter().enumerate().filter(|(other, _)| *other != index);
             if !set && let Some((_, user)) = others.find(|(_, other)| uses(&other.value, &pair.key)) {
                 out.report(user.range, format!("{} is set by the same ENV and not known yet", pair.key));
@@ -37,5 +38,6 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
 fn uses(value: &str, name: &str) -> bool {
     let plain = format!("${name}");
     let next = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-    value.contains(&format!("${{{name}}}")) || value.match_indices(&plain).any(|(at, _)| !next(&value[at + plain.len()..]))
+    value.contains(&format!("${{{name}}}"))
+        || value.match_indices(&plain).any(|(at, _)| !next(&value[at + plain.len()..]))
 }

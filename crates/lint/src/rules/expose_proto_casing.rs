@@ -24,7 +24,12 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let range = event.detail.unwrap_or(event.range);
         let word = cx.source().slice(range);
         if !word.contains('$') {
-            finding.fix(Fix::replace("write it in lowercase", Applicability::Safe, range, word.to_lowercase()));
+            finding.fix(Fix::replace(
+                "write it in lowercase",
+                Applicability::Safe,
+                range,
+                word.to_lowercase(),
+            ));
         }
     });
 }

@@ -42,8 +42,11 @@ impl Visitor for Walk {
             let words = |simple: &ast::Simple| simple.words.iter().map(ast::Word::text).collect::<Vec<_>>();
             let (find_words, xargs_words) = (words(find), words(xargs));
             let named = |words: &[String], name: &str| words.first().is_some_and(|first| first == name);
-            let prints = find_words.iter().any(|word| matches!(word.as_str(), "-print0" | "-printf" | "-fprint0"));
-            let zero = xargs_words.iter().any(|word| word == "--null" || (word.starts_with('-') && !word.starts_with("--") && word.contains('0')));
+            let prints =
+                find_words.iter().any(|word| matches!(word.as_str(), "-print0" | "-printf" | "-fprint0"));
+            let zero = xargs_words.iter().any(|word| {
+                word == "--null" || (word.starts_with('-') && !word.starts_with("--") && word.contains('0'))
+            });
             if named(&find_words, "find") && named(&xargs_words, "xargs") && !prints && !zero {
                 self.0.push(find.span);
             }

@@ -19,9 +19,10 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     out.events_with(Check::FromAsCasing, |event, finding| {
-        let lower = cx.stages().iter().any(|stage| {
-            stage.from.lines.first == event.line && stage.from.keyword.value.starts_with('f')
-        });
+        let lower = cx
+            .stages()
+            .iter()
+            .any(|stage| stage.from.lines.first == event.line && stage.from.keyword.value.starts_with('f'));
         let word = if lower { "as" } else { "AS" };
         if cx.source().slice(event.range).eq_ignore_ascii_case(word) {
             finding.fix(Fix::replace(format!("write {word}"), Applicability::Safe, event.range, word));

@@ -23,7 +23,9 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for node in &cx.nodes {
         let Instruction::Copy(copy) = node.instruction else { continue };
         let own = cx.stages()[node.stage].name.as_deref();
-        if let Some(from) = copy.from.as_ref().filter(|from| own.is_some_and(|own| from.value.eq_ignore_ascii_case(own))) {
+        if let Some(from) =
+            copy.from.as_ref().filter(|from| own.is_some_and(|own| from.value.eq_ignore_ascii_case(own)))
+        {
             out.report(from.range, "a stage can't copy from itself");
         }
     }

@@ -21,7 +21,10 @@ CMD ["a"]
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    let checked = cx.nodes.iter().any(|node| cx.in_result(node.stage) && matches!(node.instruction, Instruction::Healthcheck(_)));
+    let checked = cx
+        .nodes
+        .iter()
+        .any(|node| cx.in_result(node.stage) && matches!(node.instruction, Instruction::Healthcheck(_)));
     if let Some(stage) = cx.stages().last().filter(|_| !checked) {
         out.report(stage.from.keyword.range, "the image has no HEALTHCHECK");
     }

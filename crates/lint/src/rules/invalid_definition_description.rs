@@ -25,9 +25,8 @@ FROM alpine:3.20 AS base
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     let asked = cx.parsed.recipe.directives.check.as_ref().is_some_and(|check| {
-        crate::suppress::check_options(&check.value).is_ok_and(|options| {
-            options.experimental.iter().any(|name| name == "all" || name == RULE.name)
-        })
+        crate::suppress::check_options(&check.value)
+            .is_ok_and(|options| options.experimental.iter().any(|name| name == "all" || name == RULE.name))
     });
     if asked || cx.options.profile != crate::Profile::Buildkit {
         out.events(Check::InvalidDefinitionDescription);

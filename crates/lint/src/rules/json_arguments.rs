@@ -28,7 +28,10 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             _ => continue,
         };
         if matches!(command, Command::Shell(_)) {
-            let finding = out.report(node.located.keyword.range, format!("{} is not a JSON array", node.instruction.name()));
+            let finding = out.report(
+                node.located.keyword.range,
+                format!("{} is not a JSON array", node.instruction.name()),
+            );
             if let Some(fix) = super::shared::exec_form(cx, node) {
                 finding.fix(fix);
             }

@@ -18,6 +18,8 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     super::shared::report_labels(cx, out, crate::LabelType::Email, "no e-mail address", |value| {
-        value.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.') && !value.contains(char::is_whitespace))
+        value.split_once('@').is_some_and(|(name, host)| {
+            !name.is_empty() && host.contains('.') && !value.contains(char::is_whitespace)
+        })
     });
 }

@@ -33,7 +33,8 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
 }
 
 fn is_key(key: &str) -> bool {
-    let reserved = ["com.docker.", "io.docker.", "org.dockerproject."].iter().any(|start| key.starts_with(start));
+    let reserved =
+        ["com.docker.", "io.docker.", "org.dockerproject."].iter().any(|start| key.starts_with(start));
     key.starts_with(|c: char| c.is_ascii_lowercase())
         && key.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_/".contains(c))

@@ -28,7 +28,9 @@ fn is_expression(value: &str) -> bool {
             "(" if !operand => depth += 1,
             ")" if operand && depth > 0 => depth -= 1,
             "AND" | "OR" | "WITH" if operand => operand = false,
-            word if !operand && word.chars().all(|c| c.is_ascii_alphanumeric() || ".-+:".contains(c)) => operand = true,
+            word if !operand && word.chars().all(|c| c.is_ascii_alphanumeric() || ".-+:".contains(c)) => {
+                operand = true
+            }
             _ => return false,
         }
     }

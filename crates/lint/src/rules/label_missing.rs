@@ -19,10 +19,13 @@ pub(super) const RULE: Rule = Rule {
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (stage, from) in cx.froms().filter(|(stage, _)| cx.is_last(stage.index)) {
         for key in cx.options.labels.keys() {
-            let set = cx.nodes.iter().filter(|node| cx.in_result(node.stage)).any(|node| match node.instruction {
-                Instruction::Label(label) => label.pairs.iter().any(|pair| pair.key.trim_matches(['"', '\'']) == key),
-                _ => false,
-            });
+            let set =
+                cx.nodes.iter().filter(|node| cx.in_result(node.stage)).any(|node| match node.instruction {
+                    Instruction::Label(label) => {
+                        label.pairs.iter().any(|pair| pair.key.trim_matches(['"', '\'']) == key)
+                    }
+                    _ => false,
+                });
             if !set {
                 out.report(from.keyword.range, format!("label {key} is missing in stage {}", stage.index));
             }

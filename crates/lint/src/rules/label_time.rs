@@ -28,9 +28,12 @@ fn is_time(value: &str) -> bool {
         'T' => matches!(c, 'T' | 't' | ' '),
         s => c == s,
     });
-    let zone = tail.strip_prefix('.').map_or(tail, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    let zone =
+        tail.strip_prefix('.').map_or(tail, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
     let offset = zone.strip_prefix(['+', '-']).is_some_and(|rest| {
-        rest.len() == 5 && rest.as_bytes()[2] == b':' && rest.bytes().enumerate().all(|(at, c)| at == 2 || c.is_ascii_digit())
+        rest.len() == 5
+            && rest.as_bytes()[2] == b':'
+            && rest.bytes().enumerate().all(|(at, c)| at == 2 || c.is_ascii_digit())
     });
     fits && (matches!(zone, "Z" | "z") || offset)
 }

@@ -19,6 +19,8 @@ pub(super) const RULE: Rule = Rule {
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     super::shared::report_labels(cx, out, crate::LabelType::Url, "no address", |value| {
         let Some((scheme, rest)) = value.split_once("://") else { return value.starts_with("mailto:") };
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !rest.is_empty() && !value.contains(char::is_whitespace)
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && !rest.is_empty()
+            && !value.contains(char::is_whitespace)
     });
 }

@@ -21,7 +21,11 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let value = value.split_once('+').map_or(value, |(core, _)| core);
         let core = value.split_once('-').map_or(value, |(core, _)| core);
         let parts: Vec<&str> = core.split('.').collect();
-        let number = |part: &&str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()) && (part.len() == 1 || !part.starts_with('0'));
+        let number = |part: &&str| {
+            !part.is_empty()
+                && part.bytes().all(|c| c.is_ascii_digit())
+                && (part.len() == 1 || !part.starts_with('0'))
+        };
         parts.len() == 3 && parts.iter().all(number)
     });
 }

@@ -27,10 +27,11 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         if !cx.is_last(stage.index) && cx.options.profile != crate::Profile::Hadolint {
             continue;
         }
-        let users = cx.of_stage(stage.index).filter(|node| !node.onbuild).filter_map(|node| match node.instruction {
-            Instruction::User(user) => Some(&user.user),
-            _ => None,
-        });
+        let users =
+            cx.of_stage(stage.index).filter(|node| !node.onbuild).filter_map(|node| match node.instruction {
+                Instruction::User(user) => Some(&user.user),
+                _ => None,
+            });
         if let Some(last) = users.last() {
             let name = last.value.split(':').next().unwrap_or_default();
             if name == "root" || name == "0" {

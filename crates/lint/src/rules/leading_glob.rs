@@ -27,7 +27,8 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         script.visit(&mut walk);
         for span in walk.0 {
             let range = script.range(span);
-            let fix = Fix::replace("write ./ in front", Applicability::Unsafe, TextRange::empty(range.start), "./");
+            let fix =
+                Fix::replace("write ./ in front", Applicability::Unsafe, TextRange::empty(range.start), "./");
             out.report(range, "a file name that starts with a dash would become an option").fix(fix);
         }
     }

@@ -29,7 +29,8 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         if value.contains(['\n', '\r']) || value.ends_with(escape) {
             return;
         }
-        let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '\'') || c == escape);
+        let plain = !value.is_empty()
+            && !value.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '\'') || c == escape);
         let whole = value.len() >= 2
             && value.starts_with('"')
             && value.ends_with('"')

@@ -22,8 +22,30 @@ RUN echo "home is $HOME"
 use crate::shell::ast::{self, PartKind, Visitor};
 
 const EXPAND: [&str; 24] = [
-    "trap", "sh", "bash", "ksh", "zsh", "dash", "ash", "ssh", "eval", "xprop", "alias", "sudo", "doas", "run0", "docker", "podman", "oc",
-    "dpkg-query", "jq", "rename", "rg", "unset", "su", "envsubst",
+    "trap",
+    "sh",
+    "bash",
+    "ksh",
+    "zsh",
+    "dash",
+    "ash",
+    "ssh",
+    "eval",
+    "xprop",
+    "alias",
+    "sudo",
+    "doas",
+    "run0",
+    "docker",
+    "podman",
+    "oc",
+    "dpkg-query",
+    "jq",
+    "rename",
+    "rg",
+    "unset",
+    "su",
+    "envsubst",
 ];
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
@@ -51,7 +73,9 @@ fn expands(text: &str) -> bool {
 fn is_sed(text: &str) -> bool {
     let bytes = text.as_bytes();
     (0..bytes.len().saturating_sub(1)).any(|at| {
-        bytes[at] == b'$' && b"{dpsaic".contains(&bytes[at + 1]) && bytes.get(at + 2).is_none_or(|c| !c.is_ascii_alphabetic())
+        bytes[at] == b'$'
+            && b"{dpsaic".contains(&bytes[at + 1])
+            && bytes.get(at + 2).is_none_or(|c| !c.is_ascii_alphabetic())
     })
 }
 
@@ -61,12 +85,23 @@ impl Visitor for Walk {
         let base = name.rsplit('/').next().unwrap_or_default();
         let texts: Vec<String> = simple.words.iter().map(ast::Word::text).collect();
         let nested = base == "find" && texts.iter().any(|text| matches!(text.as_str(), "sh" | "bash"));
-        let xargs = base == "xargs" && texts.iter().any(|text| EXPAND.contains(&text.as_str()) || text.ends_with("awk") || text.starts_with("perl"));
+        let xargs = base == "xargs"
+            && texts.iter().any(|text| {
+                EXPAND.contains(&text.as_str()) || text.ends_with("awk") || text.starts_with("perl")
+            });
         let git = base == "git" && texts.iter().any(|text| text == "filter-branch" || text == "foreach");
-        if EXPAND.contains(&base) || base.ends_with("awk") || base.starts_with("perl") || nested || xargs || git {
+        if EXPAND.contains(&base)
+            || base.ends_with("awk")
+            || base.starts_with("perl")
+            || nested
+            || xargs
+            || git
+        {
             return;
         }
-        let prompt = simple.assigns.iter().filter(|assign| !matches!(assign.name.as_str(), "PS1" | "PS2" | "PS3" | "PS4" | "PROMPT_COMMAND"));
+        let prompt = simple.assigns.iter().filter(|assign| {
+            !matches!(assign.name.as_str(), "PS1" | "PS2" | "PS3" | "PS4" | "PROMPT_COMMAND")
+        });
         for word in simple.words.iter().chain(prompt.map(|assign| &assign.value)) {
             for part in &word.parts {
                 let PartKind::Single(text) = &part.kind else { continue };

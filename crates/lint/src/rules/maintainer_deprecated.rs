@@ -22,7 +22,9 @@ LABEL org.opencontainers.image.authors="a@example.com"
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     let escape = cx.parsed.recipe.directives.escape.as_char();
     out.events_with(Check::MaintainerDeprecated, |event, finding| {
-        let Some(node) = cx.nodes.iter().find(|node| node.located.keyword.range == event.range) else { return };
+        let Some(node) = cx.nodes.iter().find(|node| node.located.keyword.range == event.range) else {
+            return;
+        };
         let Instruction::Maintainer(maintainer) = node.instruction else { return };
         if node.located.lines.first != node.located.lines.last {
             return;
@@ -34,7 +36,11 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             }
             value.push(c);
         }
-        let keyword = if event.range.is_empty() || node.located.keyword.value.starts_with('m') { "label" } else { "LABEL" };
+        let keyword = if event.range.is_empty() || node.located.keyword.value.starts_with('m') {
+            "label"
+        } else {
+            "LABEL"
+        };
         let with = format!("{keyword} org.opencontainers.image.authors=\"{value}\"");
         finding.fix(Fix::replace("use a label", Applicability::Unsafe, node.located.range, with));
     });

@@ -26,7 +26,10 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let mut walk = Walk(Vec::new());
         script.visit(&mut walk);
         for span in walk.0 {
-            out.report(script.range(span), "the status of the substitution is lost: assign first, then declare");
+            out.report(
+                script.range(span),
+                "the status of the substitution is lost: assign first, then declare",
+            );
         }
     }
 }
@@ -43,7 +46,9 @@ impl Visitor for Walk {
             let assigns = word.text().split_once('=').is_some_and(|(name, _)| {
                 !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
             });
-            let runs = crate::shell::parts(word).iter().any(|(part, _)| matches!(part.kind, PartKind::Command { .. }));
+            let runs = crate::shell::parts(word)
+                .iter()
+                .any(|(part, _)| matches!(part.kind, PartKind::Command { .. }));
             if assigns && runs {
                 self.0.push(word.span);
             }

@@ -5,6 +5,7 @@ mod shared;
 
 mod absolute_workdir;
 mod add_archives;
+mod add_without_checksum;
 mod apk_no_cache;
 mod apt_in_script;
 mod apt_lists;
@@ -13,16 +14,25 @@ mod apt_yes;
 mod backticks;
 mod bad_trigger;
 mod bang_skips_errexit;
+mod broken_json;
+mod build_would_stop;
+mod cache_id_platform;
 mod cd_in_run;
 mod consecutive_run;
 mod consistent_instruction_casing;
+mod copy_before_install;
 mod copy_ignored_file;
 mod copy_many_into_folder;
 mod copy_not_add;
+mod copy_owner;
 mod copy_whole_root;
+mod curl_to_shell;
+mod deaf_stopsignal;
+mod directive_typo;
 mod dnf_clean;
 mod dnf_yes;
 mod duplicate_stage_name;
+mod early_arg;
 mod echo_escapes;
 mod env_refers_to_itself;
 mod expose_invalid_format;
@@ -33,6 +43,7 @@ mod from_itself;
 mod from_platform;
 mod from_platform_flag_const_disallowed;
 mod healthcheck_missing;
+mod heredoc_errexit;
 mod invalid_base_image_platform;
 mod invalid_default_arg_in_from;
 mod invalid_definition_description;
@@ -77,6 +88,7 @@ mod posix_braces;
 mod posix_double_bracket;
 mod posix_echo_flags;
 mod posix_replace;
+mod prefer_cache_mount;
 mod quote_command;
 mod quote_variable;
 mod redundant_platform;
@@ -84,23 +96,32 @@ mod redundant_target_platform;
 mod relative_copy;
 mod relinked_shell;
 mod reserved_stage_name;
+mod run_in_scratch;
+mod secret_echo;
+mod secret_file;
 mod secret_name;
 mod secrets_used_in_arg_or_env;
 mod several_cmds;
 mod several_entrypoints;
 mod several_healthchecks;
+mod ssh_port;
 mod stage_name_casing;
 mod starts_without_from;
 mod trusted_registry;
 mod undefined_arg_in_from;
 mod undefined_var;
 mod unknown_from;
+mod unreachable_stage;
 mod untagged_image;
+mod unused_suppression;
+mod unused_user;
+mod unverified_download;
 mod user_by_name;
 mod useradd_log;
 mod wget_and_curl;
 mod wget_progress;
 mod workdir_relative_path;
+mod world_writable;
 mod yarn_clean;
 mod yum_clean;
 mod yum_yes;
@@ -216,9 +237,34 @@ pub const RULES: &[&Rule] = &[
     &posix_double_bracket::RULE,
     &posix_ampersand_redirect::RULE,
     &find_xargs::RULE,
+    &build_would_stop::RULE,
+    &unreachable_stage::RULE,
+    &run_in_scratch::RULE,
+    &directive_typo::RULE,
+    &broken_json::RULE,
+    &unverified_download::RULE,
+    &curl_to_shell::RULE,
+    &world_writable::RULE,
+    &secret_file::RULE,
+    &secret_echo::RULE,
+    &copy_before_install::RULE,
+    &copy_owner::RULE,
+    &unused_user::RULE,
+    &prefer_cache_mount::RULE,
+    &cache_id_platform::RULE,
+    &heredoc_errexit::RULE,
+    &early_arg::RULE,
+    &deaf_stopsignal::RULE,
+    &ssh_port::RULE,
+    &add_without_checksum::RULE,
+    &unused_suppression::RULE,
 ];
 
 /// The rule of that name, or the first that has it as an alias.
 pub fn find_rule(name: &str) -> Option<&'static Rule> {
-    RULES.iter().copied().find(|rule| rule.name.eq_ignore_ascii_case(name)).or_else(|| RULES.iter().copied().find(|rule| rule.is_called(name)))
+    RULES
+        .iter()
+        .copied()
+        .find(|rule| rule.name.eq_ignore_ascii_case(name))
+        .or_else(|| RULES.iter().copied().find(|rule| rule.is_called(name)))
 }

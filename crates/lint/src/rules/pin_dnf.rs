@@ -30,7 +30,10 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             false => super::shared::is_rpm_pinned(cx, node, text),
         };
         let operands = call.operands(&[]);
-        if let Some(arg) = operands.iter().find(|arg| !["install", "module"].contains(&arg.text.as_str()) && !fixed(&arg.text)) {
+        if let Some(arg) = operands
+            .iter()
+            .find(|arg| !["install", "module"].contains(&arg.text.as_str()) && !fixed(&arg.text))
+        {
             out.report(node.place(arg.span), format!("{} has no version", arg.text));
         }
     }

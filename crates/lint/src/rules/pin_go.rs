@@ -24,10 +24,14 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let operands = call.operands(&[]);
         let packages: Vec<_> = match call.has_any(&["run"]) {
             true => operands.into_iter().skip(1).take(1).collect(),
-            false => operands.into_iter().filter(|arg| !["install", "get", "tool"].contains(&arg.text.as_str())).collect(),
+            false => operands
+                .into_iter()
+                .filter(|arg| !["install", "get", "tool"].contains(&arg.text.as_str()))
+                .collect(),
         };
         let fixed = |text: &str| {
-            text.starts_with(['.', '/']) || (text.contains('@') && !text.ends_with("@latest") && !text.ends_with("@none"))
+            text.starts_with(['.', '/'])
+                || (text.contains('@') && !text.ends_with("@latest") && !text.ends_with("@none"))
         };
         if let Some(arg) = packages.iter().find(|arg| !fixed(&arg.text)) {
             out.report(node.place(arg.span), format!("{} has no version", arg.text));

@@ -25,14 +25,17 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         if operands.first().is_none_or(|arg| arg.text != "install") {
             continue;
         }
-        if let Some(arg) = operands.iter().skip_while(|arg| arg.text == "install").find(|arg| !is_fixed(&arg.text)) {
+        if let Some(arg) =
+            operands.iter().skip_while(|arg| arg.text == "install").find(|arg| !is_fixed(&arg.text))
+        {
             out.report(node.place(arg.span), format!("{} has no version", arg.text));
         }
     }
 }
 
 fn is_fixed(package: &str) -> bool {
-    if ["git://", "git+ssh://", "git+http://", "git+https://"].iter().any(|start| package.starts_with(start)) {
+    if ["git://", "git+ssh://", "git+http://", "git+https://"].iter().any(|start| package.starts_with(start))
+    {
         return package.contains('#');
     }
     let local = ["/", "./", "../", "~/"].iter().any(|start| package.starts_with(start));

@@ -20,9 +20,32 @@ RUN pip install --no-cache-dir flask==3.0.3
 };
 
 const WITH_VALUE: [&str; 26] = [
-    "abi", "b", "build", "e", "editable", "extra-index-url", "f", "find-links", "i", "index-url", "implementation", "no-binary",
-    "only-binary", "platform", "prefix", "progress-bar", "proxy", "python", "python-version", "root", "root-user-action", "src",
-    "t", "target", "trusted-host", "upgrade-strategy",
+    "abi",
+    "b",
+    "build",
+    "e",
+    "editable",
+    "extra-index-url",
+    "f",
+    "find-links",
+    "i",
+    "index-url",
+    "implementation",
+    "no-binary",
+    "only-binary",
+    "platform",
+    "prefix",
+    "progress-bar",
+    "proxy",
+    "python",
+    "python-version",
+    "root",
+    "root-user-action",
+    "src",
+    "t",
+    "target",
+    "trusted-host",
+    "upgrade-strategy",
 ];
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
@@ -32,7 +55,8 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             continue;
         }
         let operands = call.operands(&WITH_VALUE);
-        let packages = operands.iter().skip_while(|arg| arg.text != "install").skip_while(|arg| arg.text == "install");
+        let packages =
+            operands.iter().skip_while(|arg| arg.text != "install").skip_while(|arg| arg.text == "install");
         if let Some(arg) = packages.into_iter().find(|arg| !is_fixed(&arg.text)) {
             out.report(node.place(arg.span), format!("{} has no version", arg.text));
         }
@@ -41,7 +65,8 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
 
 fn is_fixed(package: &str) -> bool {
     let schemes = ["git", "hg+", "svn", "bzr+"];
-    let repository = schemes.iter().any(|scheme| package.starts_with(scheme)) && (package.contains("://") || package.starts_with("git"));
+    let repository = schemes.iter().any(|scheme| package.starts_with(scheme))
+        && (package.contains("://") || package.starts_with("git"));
     let compared = ["==", ">=", "<=", ">", "<", "!=", "~="].iter().any(|sign| package.contains(sign));
     compared
         || (repository && package.contains('@'))

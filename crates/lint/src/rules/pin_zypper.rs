@@ -23,7 +23,9 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (node, call) in cx.calls().filter(|(_, call)| call.is("zypper", &["install", "in"])) {
         let fixed = |text: &str| text.contains(['=', '>', '<']) || text.ends_with(".rpm");
         let operands = call.operands(&[]);
-        if let Some(arg) = operands.iter().find(|arg| !["install", "in"].contains(&arg.text.as_str()) && !fixed(&arg.text)) {
+        if let Some(arg) =
+            operands.iter().find(|arg| !["install", "in"].contains(&arg.text.as_str()) && !fixed(&arg.text))
+        {
             out.report(node.place(arg.span), format!("{} has no version", arg.text));
         }
     }

@@ -21,12 +21,15 @@ RUN curl -f a | tar -x
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    for (node, _, script) in cx.runs().filter(|(node, _, script)| !script.exec && !node.onbuild && script.pipes > 0) {
+    for (node, _, script) in
+        cx.runs().filter(|(node, _, script)| !script.exec && !node.onbuild && script.pipes > 0)
+    {
         let shell = cx.state(node.stage, node.index).and_then(|state| state.shell.clone());
         let by_shell = shell.is_some_and(|words| words.iter().any(|word| word == "pipefail"));
         let by_set = script.calls.iter().any(|call| call.is("set", &["pipefail"]));
         let text = script.mapped.text.as_str();
-        let by_line = text.starts_with("#!") && text.lines().next().is_some_and(|line| line.contains("pipefail"));
+        let by_line =
+            text.starts_with("#!") && text.lines().next().is_some_and(|line| line.contains("pipefail"));
         if !by_shell && !by_set && !by_line {
             out.report(node.located.keyword.range, "only the last command of a pipe can fail this RUN");
         }

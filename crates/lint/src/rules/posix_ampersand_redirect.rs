@@ -35,6 +35,12 @@ struct Walk(Vec<ast::Span>);
 
 impl Visitor for Walk {
     fn simple(&mut self, simple: &ast::Simple) {
-        self.0.extend(simple.redirects.iter().filter(|redirect| redirect.op.starts_with('&')).map(|redirect| redirect.span));
+        self.0.extend(
+            simple
+                .redirects
+                .iter()
+                .filter(|redirect| redirect.op.starts_with('&'))
+                .map(|redirect| redirect.span),
+        );
     }
 }

@@ -25,7 +25,9 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (node, call) in cx.calls().filter(|(_, call)| call.name == "echo") {
         let kind = node.script.as_ref().map_or(Kind::Other, |script| script.kind);
         let Some(first) = call.args.first() else { continue };
-        let flag = first.text.len() > 1 && first.text.starts_with('-') && first.text[1..].bytes().all(|c| b"eEn".contains(&c));
+        let flag = first.text.len() > 1
+            && first.text.starts_with('-')
+            && first.text[1..].bytes().all(|c| b"eEn".contains(&c));
         if flag && kind.is_strict() && (kind == Kind::Sh || first.text != "-n") {
             out.report(node.place(first.span), format!("sh knows no echo {}", first.text));
         }

@@ -19,8 +19,8 @@ RUN ls "/lib/modules/$(uname -r)"
     check,
 };
 
-use crate::shell::ast::{self, PartKind, Visitor};
 use crate::shell::Kind;
+use crate::shell::ast::{self, PartKind, Visitor};
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (_, _, script) in cx.runs().filter(|(_, _, script)| script.kind.is_posix()) {
@@ -31,7 +31,12 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             if script.mapped.is_whole(span) {
                 let text = cx.source().slice(script.range(span)).to_owned();
                 if !text.contains('`') {
-                    finding.fix(Fix::replace("quote it", Applicability::Unsafe, script.range(span), format!("\"{text}\"")));
+                    finding.fix(Fix::replace(
+                        "quote it",
+                        Applicability::Unsafe,
+                        script.range(span),
+                        format!("\"{text}\""),
+                    ));
                 }
             }
         }

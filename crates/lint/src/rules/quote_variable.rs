@@ -19,20 +19,37 @@ RUN x=$(uname -r) && ls "/lib/modules/$x"
     check,
 };
 
-use crate::shell::ast::{self, PartKind};
 use crate::shell::Kind;
+use crate::shell::ast::{self, PartKind};
 use std::collections::BTreeMap;
 
 const PLAIN: [&str; 18] = [
-    "$", "-", "?", "!", "#", "BASHPID", "EUID", "LINENO", "OPTIND", "PPID", "RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "UID", "COLUMNS",
-    "EPOCHSECONDS", "HISTSIZE",
+    "$",
+    "-",
+    "?",
+    "!",
+    "#",
+    "BASHPID",
+    "EUID",
+    "LINENO",
+    "OPTIND",
+    "PPID",
+    "RANDOM",
+    "SECONDS",
+    "SHELLOPTS",
+    "SHLVL",
+    "UID",
+    "COLUMNS",
+    "EPOCHSECONDS",
+    "HISTSIZE",
 ];
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (node, _, script) in cx.runs().filter(|(_, _, script)| script.kind.is_posix()) {
         let known = cx.state(node.stage, node.index);
         let set = |name: &str| {
-            name != "PATH" && known.is_some_and(|state| state.env.0.contains_key(name) || state.args.contains(name))
+            name != "PATH"
+                && known.is_some_and(|state| state.env.0.contains_key(name) || state.args.contains(name))
         };
         let mut walk = Walk { known: &set, values: BTreeMap::new(), kind: script.kind, found: Vec::new() };
         walk.list(&script.tree.list);
@@ -40,7 +57,12 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             let finding = out.report(script.range(span), format!("${name} should be quoted"));
             if script.mapped.is_whole(span) {
                 let text = cx.source().slice(script.range(span)).to_owned();
-                finding.fix(Fix::replace("quote it", Applicability::Unsafe, script.range(span), format!("\"{text}\"")));
+                finding.fix(Fix::replace(
+                    "quote it",
+                    Applicability::Unsafe,
+                    script.range(span),
+                    format!("\"{text}\""),
+                ));
             }
         }
     }
@@ -82,7 +104,12 @@ impl Walk<'_> {
         for part in &word.parts {
             let PartKind::Param(param) = &part.kind else { continue };
             let alternative = param.rest.starts_with(":+\"") || param.rest.starts_with("+\"");
-            if !param.length && !alternative && param.name != "@" && param.name != "*" && self.splits(&param.name) {
+            if !param.length
+                && !alternative
+                && param.name != "@"
+                && param.name != "*"
+                && self.splits(&param.name)
+            {
                 self.found.push((part.span, param.name.clone()));
             }
         }
@@ -125,7 +152,9 @@ impl Walk<'_> {
     fn command(&mut self, command: &ast::Command) {
         match command {
             ast::Command::Simple(simple) => self.simple(simple),
-            ast::Command::Pipeline(commands) => commands.iter().for_each(|command| self.apart(|walk| walk.command(command))),
+            ast::Command::Pipeline(commands) => {
+                commands.iter().for_each(|command| self.apart(|walk| walk.command(command)))
+            }
             ast::Command::Not(command, _) => self.command(command),
             ast::Command::AndOr(first, rest) => {
                 self.command(first);
@@ -133,7 +162,10 @@ impl Walk<'_> {
             }
             ast::Command::Block(list, redirects) => {
                 self.list(list);
-                redirects.iter().filter(|redirect| !redirect.op.starts_with("<<")).for_each(|redirect| self.look(&redirect.target));
+                redirects
+                    .iter()
+                    .filter(|redirect| !redirect.op.starts_with("<<"))
+                    .for_each(|redirect| self.look(&redirect.target));
             }
             ast::Command::If(arms, otherwise) => {
                 for (condition, body) in arms {
@@ -148,7 +180,9 @@ impl Walk<'_> {
             }
             ast::Command::For { name, words, body } => {
                 self.words(words.iter().flatten());
-                let splits = words.as_ref().is_none_or(|words| words.iter().any(|word| self.value_splits(&word.parts)));
+                let splits = words
+                    .as_ref()
+                    .is_none_or(|words| words.iter().any(|word| self.value_splits(&word.parts)));
                 self.values.insert(name.clone(), splits);
                 self.maybe(|walk| walk.list(body));
             }
@@ -188,7 +222,13 @@ impl Walk<'_> {
             }
         }
         if name == "read" {
-            for word in simple.words.iter().skip(1).filter_map(ast::Word::literal).filter(|word| !word.starts_with('-')) {
+            for word in simple
+                .words
+                .iter()
+                .skip(1)
+                .filter_map(ast::Word::literal)
+                .filter(|word| !word.starts_with('-'))
+            {
                 self.values.insert(word, true);
             }
         }

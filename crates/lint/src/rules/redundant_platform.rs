@@ -19,7 +19,12 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (_, from) in cx.froms() {
-        if let Some(platform) = from.node.platform.as_ref().filter(|word| ["$TARGETPLATFORM", "${TARGETPLATFORM}"].contains(&word.as_str())) {
+        if let Some(platform) = from
+            .node
+            .platform
+            .as_ref()
+            .filter(|word| ["$TARGETPLATFORM", "${TARGETPLATFORM}"].contains(&word.as_str()))
+        {
             out.report(platform.range, "this platform is the default");
         }
     }

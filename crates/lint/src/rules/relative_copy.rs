@@ -27,7 +27,10 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let drive = matches!(dest.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
         let set = cx.state(node.stage, node.index).is_some_and(|state| state.workdir_set);
         if !set && !drive && !dest.starts_with(['/', '$', '\\']) {
-            out.report(copy.transfer.dest.range, format!("{dest:?} depends on the WORKDIR of the base image"));
+            out.report(
+                copy.transfer.dest.range,
+                format!("{dest:?} depends on the WORKDIR of the base image"),
+            );
         }
     }
 }

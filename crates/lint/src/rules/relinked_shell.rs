@@ -20,5 +20,7 @@ SHELL ["/bin/bash", "-c"]
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    super::shared::report_calls(cx, out, "use SHELL to change the shell", |_, call| call.is("ln", &["/bin/sh"]));
+    super::shared::report_calls(cx, out, "use SHELL to change the shell", |_, call| {
+        call.is("ln", &["/bin/sh"])
+    });
 }

@@ -20,9 +20,26 @@ ENV MODE=a
 };
 
 const KNOWN: [&str; 20] = [
-    "APPLICATION_KEY", "AWS_ACCESS_KEY_ID", "CF_USERNAME", "CI_DEPLOY_USER", "DOCKER_EMAIL", "FACEBOOK_APP_ID", "FOSSA_API_KEY",
-    "HEROKU_API_KEY", "HEROKU_API_USER", "OKTA_AUTHN_GROUPID", "OKTA_CLIENT_ORGURL", "OKTA_OAUTH2_CLIENTID", "STRIPE_DEVICE_NAME",
-    "TRAVIS_OS_NAME", "TRAVIS_SUDO", "VAULT_CLIENT_KEY", "OPENAI_API_KEY", "BITTREX_API_KEY", "STRIPE_API_KEY", "AWS_SECRET_ACCESS_KEY",
+    "APPLICATION_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "CF_USERNAME",
+    "CI_DEPLOY_USER",
+    "DOCKER_EMAIL",
+    "FACEBOOK_APP_ID",
+    "FOSSA_API_KEY",
+    "HEROKU_API_KEY",
+    "HEROKU_API_USER",
+    "OKTA_AUTHN_GROUPID",
+    "OKTA_CLIENT_ORGURL",
+    "OKTA_OAUTH2_CLIENTID",
+    "STRIPE_DEVICE_NAME",
+    "TRAVIS_OS_NAME",
+    "TRAVIS_SUDO",
+    "VAULT_CLIENT_KEY",
+    "OPENAI_API_KEY",
+    "BITTREX_API_KEY",
+    "STRIPE_API_KEY",
+    "AWS_SECRET_ACCESS_KEY",
 ];
 const PARTS: [&str; 7] = ["api_key", "client_key", "password", "private", "secret", "token", "username"];
 
@@ -31,7 +48,9 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let lower = name.to_ascii_lowercase();
         KNOWN.contains(&name.to_ascii_uppercase().as_str()) || PARTS.iter().any(|part| lower.contains(part))
     };
-    for arg in cx.parsed.recipe.meta_args.iter().flat_map(|node| &node.node.args).filter(|arg| secret(&arg.key)) {
+    for arg in
+        cx.parsed.recipe.meta_args.iter().flat_map(|node| &node.node.args).filter(|arg| secret(&arg.key))
+    {
         out.report(arg.range, format!("ARG {} has the name of a secret", arg.key));
     }
     for node in &cx.nodes {

@@ -22,7 +22,11 @@ CMD ["b"]
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for stage in cx.stages() {
-        for node in cx.of_stage(stage.index).filter(|node| !node.onbuild && matches!(node.instruction, Instruction::Cmd(_))).skip(1) {
+        for node in cx
+            .of_stage(stage.index)
+            .filter(|node| !node.onbuild && matches!(node.instruction, Instruction::Cmd(_)))
+            .skip(1)
+        {
             out.report(node.located.keyword.range, "another CMD comes before this one");
         }
     }

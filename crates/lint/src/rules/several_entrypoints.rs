@@ -22,7 +22,9 @@ ENTRYPOINT ["b"]
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for stage in cx.stages() {
-        let all = cx.of_stage(stage.index).filter(|node| !node.onbuild && matches!(node.instruction, Instruction::Entrypoint(_)));
+        let all = cx
+            .of_stage(stage.index)
+            .filter(|node| !node.onbuild && matches!(node.instruction, Instruction::Entrypoint(_)));
         for node in all.skip(1) {
             out.report(node.located.keyword.range, "another ENTRYPOINT comes before this one");
         }

@@ -22,7 +22,8 @@ HEALTHCHECK CMD ["b"]
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for stage in cx.stages() {
-        let all = cx.of_stage(stage.index).filter(|node| matches!(node.instruction, Instruction::Healthcheck(_)));
+        let all =
+            cx.of_stage(stage.index).filter(|node| matches!(node.instruction, Instruction::Healthcheck(_)));
         for node in all.skip(1) {
             out.report(node.located.keyword.range, "another HEALTHCHECK comes before this one");
         }

@@ -27,7 +27,8 @@ pub(super) fn exec_form(cx: &Context<'_>, node: &Node<'_>) -> Option<Fix> {
         && simple.redirects.is_empty()
         && !simple.words.is_empty();
     let builtin = simple.words.first().and_then(|word| word.literal());
-    let builtin = builtin.is_some_and(|name| matches!(name.as_str(), "exec" | "cd" | "." | "source" | "export" | "set"));
+    let builtin = builtin
+        .is_some_and(|name| matches!(name.as_str(), "exec" | "cd" | "." | "source" | "export" | "set"));
     if !plain || builtin || text.value.starts_with('[') || cx.source().slice(text.range) != text.value {
         return None;
     }
@@ -47,7 +48,8 @@ pub(super) fn exec_form(cx: &Context<'_>, node: &Node<'_>) -> Option<Fix> {
 pub(super) fn is_archive(path: &str) -> bool {
     let path = path.trim_matches(['"', '\'']);
     [
-        ".tar", ".Z", ".bz2", ".gz", ".lz", ".lzma", ".tZ", ".tb2", ".tbz", ".tbz2", ".tgz", ".tlz", ".tpz", ".txz", ".xz",
+        ".tar", ".Z", ".bz2", ".gz", ".lz", ".lzma", ".tZ", ".tb2", ".tbz", ".tbz2", ".tgz", ".tlz", ".tpz",
+        ".txz", ".xz",
     ]
     .iter()
     .any(|end| path.ends_with(end))
@@ -61,7 +63,12 @@ pub(super) fn insert_after(node: &Node<'_>, span: ast::Span, text: &str, title: 
 }
 
 /// Reports every call that `wrong` says is, at its name.
-pub(super) fn report_calls(cx: &Context<'_>, out: &mut Sink<'_>, message: &str, wrong: impl Fn(&Node<'_>, &Call) -> bool) {
+pub(super) fn report_calls(
+    cx: &Context<'_>,
+    out: &mut Sink<'_>,
+    message: &str,
+    wrong: impl Fn(&Node<'_>, &Call) -> bool,
+) {
     for (node, call) in cx.calls() {
         if wrong(node, call) {
             out.report(node.place(call.span), message);
@@ -86,14 +93,20 @@ pub(super) fn report_missing_flag(
             true => Some(call.name_span),
             false => call.args.iter().find(|arg| words.contains(&arg.text.as_str())).map(|arg| arg.span),
         };
-        if let Some(fix) = behind.and_then(|span| insert_after(node, span, &format!(" {flag}"), &format!("add {flag}"))) {
+        if let Some(fix) =
+            behind.and_then(|span| insert_after(node, span, &format!(" {flag}"), &format!("add {flag}")))
+        {
             finding.fix(fix);
         }
     }
 }
 
 /// Whether the first call that installs is not followed by one that cleans.
-pub(super) fn forgets_to_clean(calls: &[Call], install: impl Fn(&Call) -> bool, clean: impl Fn(&Call) -> bool) -> Option<&Call> {
+pub(super) fn forgets_to_clean(
+    calls: &[Call],
+    install: impl Fn(&Call) -> bool,
+    clean: impl Fn(&Call) -> bool,
+) -> Option<&Call> {
     let first = calls.iter().position(install)?;
     let cleaned = calls.iter().position(clean).is_some_and(|at| at > first);
     (!cleaned).then(|| &calls[first])
@@ -103,7 +116,9 @@ pub(super) fn forgets_to_clean(calls: &[Call], install: impl Fn(&Call) -> bool, 
 pub(super) fn is_rpm_pinned(cx: &Context<'_>, node: &Node<'_>, package: &str) -> bool {
     if package.contains('$') {
         let known = cx.state(node.stage, node.index);
-        return known.is_some_and(|state| state.env.0.keys().chain(state.args.iter()).any(|name| package.contains(&format!("${{{name}}}"))));
+        return known.is_some_and(|state| {
+            state.env.0.keys().chain(state.args.iter()).any(|name| package.contains(&format!("${{{name}}}")))
+        });
     }
     let mut parts = package.split('-').skip(1).peekable();
     let valid = |part: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || ".~^_:+".contains(c));
@@ -150,7 +165,13 @@ pub(super) fn image_parts(text: &str) -> ImageParts<'_> {
 }
 
 /// Reports labels of the schema whose value is not of their type.
-pub(super) fn report_labels(cx: &Context<'_>, out: &mut Sink<'_>, kind: LabelType, words: &str, valid: impl Fn(&str) -> bool) {
+pub(super) fn report_labels(
+    cx: &Context<'_>,
+    out: &mut Sink<'_>,
+    kind: LabelType,
+    words: &str,
+    valid: impl Fn(&str) -> bool,
+) {
     for node in &cx.nodes {
         let Instruction::Label(label) = node.instruction else { continue };
         for pair in &label.pairs {

@@ -41,7 +41,8 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for node in &cx.nodes {
         let Instruction::Copy(copy) = node.instruction else { continue };
         let Some(from) = &copy.from else { continue };
-        let stage = cx.stages().iter().any(|stage| stage.name.as_deref() == Some(from.value.to_lowercase().as_str()));
+        let stage =
+            cx.stages().iter().any(|stage| stage.name.as_deref() == Some(from.value.to_lowercase().as_str()));
         if !stage && from.value.parse::<usize>().is_err() && !trusts(&from.value) {
             out.report(from.range, format!("{} is of no trusted registry", from.value));
         }

@@ -25,7 +25,9 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let Instruction::Copy(copy) = node.instruction else { continue };
         let Some(from) = &copy.from else { continue };
         let name = from.value.trim_matches(['"', '\'']);
-        let known = cx.stages()[..=node.stage].iter().any(|stage| stage.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name)));
+        let known = cx.stages()[..=node.stage]
+            .iter()
+            .any(|stage| stage.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name)));
         let index = name.parse::<usize>().is_ok_and(|index| index <= node.stage);
         if !known && !index && !name.contains(':') {
             out.report(from.range, format!("no earlier stage is called {name:?}"));

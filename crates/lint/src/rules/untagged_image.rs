@@ -22,10 +22,16 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let base = from.node.base.as_str().trim_matches(['"', '\'']);
         let parts = super::shared::image_parts(base);
         let name = parts.name.rsplit('/').next().unwrap_or(parts.name);
-        let earlier = cx.stages()[..stage.index].iter().any(|other| {
-            other.from.node.name.as_ref().is_some_and(|name| name.value == base)
-        });
-        if base != "scratch" && !parts.digest && parts.tag.is_none() && !name.starts_with('$') && !parts.name.starts_with('$') && !earlier {
+        let earlier = cx.stages()[..stage.index]
+            .iter()
+            .any(|other| other.from.node.name.as_ref().is_some_and(|name| name.value == base));
+        if base != "scratch"
+            && !parts.digest
+            && parts.tag.is_none()
+            && !name.starts_with('$')
+            && !parts.name.starts_with('$')
+            && !earlier
+        {
             out.report(from.node.base.range, format!("{base} has no tag"));
         }
     }

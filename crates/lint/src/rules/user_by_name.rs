@@ -24,7 +24,8 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         let Instruction::User(user) = node.instruction else { continue };
         let name = user.user.value.split(':').next().unwrap_or_default();
         let args = cx.state(node.stage, node.index).map(|state| state.args.clone()).unwrap_or_default();
-        let globals = cx.parsed.recipe.meta_args.iter().flat_map(|node| &node.node.args).map(|arg| arg.key.as_str());
+        let globals =
+            cx.parsed.recipe.meta_args.iter().flat_map(|node| &node.node.args).map(|arg| arg.key.as_str());
         let by_arg = args.iter().map(String::as_str).chain(globals).any(|arg| {
             user.user.value.contains(&format!("${arg}")) || user.user.value.contains(&format!("${{{arg}}}"))
         });

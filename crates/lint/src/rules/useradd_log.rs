@@ -20,10 +20,16 @@ RUN useradd -l -u 123456 app
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    super::shared::report_missing_flag(cx, out, "useradd writes a huge log for a high id", (&[], "-l"), |_, call| {
-        call.name == "useradd"
-            && !call.flag(&["l", "no-log-init"])
-            && call.flag(&["u", "uid"])
-            && call.value_of("u").is_some_and(|arg| arg.text.len() > 5)
-    });
+    super::shared::report_missing_flag(
+        cx,
+        out,
+        "useradd writes a huge log for a high id",
+        (&[], "-l"),
+        |_, call| {
+            call.name == "useradd"
+                && !call.flag(&["l", "no-log-init"])
+                && call.flag(&["u", "uid"])
+                && call.value_of("u").is_some_and(|arg| arg.text.len() > 5)
+        },
+    );
 }

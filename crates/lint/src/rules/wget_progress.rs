@@ -27,8 +27,16 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         }
         let finding = out.report(node.place(call.span), "wget fills the log with its progress");
         // busybox's wget has no such flag.
-        let busybox = cx.image(node.stage).is_some_and(|image| image.contains("alpine") || image.contains("busybox"));
-        if let Some(fix) = super::shared::insert_after(node, call.name_span, " --progress=dot:giga", "add --progress=dot:giga").filter(|_| !busybox) {
+        let busybox =
+            cx.image(node.stage).is_some_and(|image| image.contains("alpine") || image.contains("busybox"));
+        if let Some(fix) = super::shared::insert_after(
+            node,
+            call.name_span,
+            " --progress=dot:giga",
+            "add --progress=dot:giga",
+        )
+        .filter(|_| !busybox)
+        {
             finding.fix(Fix { applicability: Applicability::Unsafe, ..fix });
         }
     }

@@ -39,7 +39,10 @@ pub(crate) fn read(word: &str) -> (Vec<(Check, String)>, Option<String>) {
         match range(host) {
             None => return (found, Some(format!("invalid hostPort: {host}"))),
             Some((from, to)) if last - first != to - from && last != first => {
-                return (found, Some(format!("invalid ranges specified for container and host Ports: {port} and {host}")));
+                return (
+                    found,
+                    Some(format!("invalid ranges specified for container and host Ports: {port} and {host}")),
+                );
             }
             Some(_) => {}
         }

@@ -2,9 +2,9 @@
 
 use super::{Base, Check, Env, Place, StageFacts, State, Step, Walk, expose, is_reference, nearest, steps};
 use crate::secrets;
+use diagnostic::TextRange;
 use dockerfile::word::{Expansion, Lexer};
 use dockerfile::{Command, Instruction, Mount, MountError, PairForm, Stage, Word};
-use diagnostic::TextRange;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -56,7 +56,11 @@ impl<'a> Walk<'a> {
             Ok(expansion) => {
                 self.undeclared(expansion, place, stage.from.node.base.range, &globals);
                 if expansion.text.is_empty() {
-                    self.stop(place.range, format!("base name ({}) should not be blank", stage.base()), false);
+                    self.stop(
+                        place.range,
+                        format!("base name ({}) should not be blank", stage.base()),
+                        false,
+                    );
                 }
                 match names.get(&expansion.text) {
                     Some(index) => Base::Stage(*index),
@@ -138,19 +142,29 @@ impl<'a> Walk<'a> {
             for node in &stage.instructions {
                 match &node.node {
                     Instruction::Copy(copy) => {
-                        let Some(from) = copy.from.as_ref().filter(|from| !from.value.is_empty()) else { continue };
+                        let Some(from) = copy.from.as_ref().filter(|from| !from.value.is_empty()) else {
+                            continue;
+                        };
                         match self.lexer.expand(&from.value, &dockerfile::word::NoVariables) {
                             Ok(expansion) if expansion.text == from.value => {}
-                            Ok(_) => self.stop(from.range, "variable expansion is not supported for --from".into(), false),
+                            Ok(_) => self.stop(
+                                from.range,
+                                "variable expansion is not supported for --from".into(),
+                                false,
+                            ),
                             Err(error) => self.stop(from.range, error.to_string(), false),
                         }
                         match (from.value.parse::<i64>(), names.get(&from.value.to_lowercase())) {
-                            (Ok(index), _) => match usize::try_from(index).ok().filter(|index| *index < count) {
-                                Some(index) => {
-                                    reads.insert(index);
+                            (Ok(index), _) => {
+                                match usize::try_from(index).ok().filter(|index| *index < count) {
+                                    Some(index) => {
+                                        reads.insert(index);
+                                    }
+                                    None => {
+                                        self.stop(from.range, format!("invalid stage index {index}"), false)
+                                    }
                                 }
-                                None => self.stop(from.range, format!("invalid stage index {index}"), false),
-                            },
+                            }
                             (_, Some(index)) => {
                                 reads.insert(*index);
                             }
@@ -159,7 +173,11 @@ impl<'a> Walk<'a> {
                     }
                     Instruction::Run(run) => {
                         for word in &run.mounts {
-                            let Ok(mount) = Mount::parse::<MountError>(&word.value, |text| Ok(text.to_owned())) else { continue };
+                            let Ok(mount) =
+                                Mount::parse::<MountError>(&word.value, |text| Ok(text.to_owned()))
+                            else {
+                                continue;
+                            };
                             if mount.from.is_empty() {
                                 continue;
                             }
@@ -191,9 +209,18 @@ impl<'a> Walk<'a> {
         all
     }
 
-    fn stage(&mut self, index: usize, stage: &'a Stage, base: Base, reads: BTreeSet<usize>, names: &BTreeMap<String, usize>) -> StageFacts {
+    fn stage(
+        &mut self,
+        index: usize,
+        stage: &'a Stage,
+        base: Base,
+        reads: BTreeSet<usize>,
+        names: &BTreeMap<String, usize>,
+    ) -> StageFacts {
         let mut state = match &base {
-            Base::Stage(base) => self.out.stages.get(*base).map(|facts| facts.end.clone()).unwrap_or_default(),
+            Base::Stage(base) => {
+                self.out.stages.get(*base).map(|facts| facts.end.clone()).unwrap_or_default()
+            }
             _ => State::default(),
         };
         let linux = self.facts.platform.os != "windows";
@@ -201,7 +228,9 @@ impl<'a> Walk<'a> {
             Rc::make_mut(&mut state.image_env).0.insert("PATH".into(), DEFAULT_PATH.into());
         }
         let image_env = state.image_env.clone();
-        Rc::make_mut(&mut state.env).0.extend(image_env.0.iter().map(|(key, value)| (key.clone(), value.clone())));
+        Rc::make_mut(&mut state.env)
+            .0
+            .extend(image_env.0.iter().map(|(key, value)| (key.clone(), value.clone())));
         let base_stage = match &base {
             Base::Stage(base) => self.parsed.recipe.stages.get(*base),
             _ => None,
@@ -218,7 +247,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Expands a word as BuildKit does, and reports variables that do not exist.
-    fn expand(&mut self, lexer: Lexer, text: &str, range: TextRange, step: &Step<'a>, state: &State) -> Option<String> {
+    fn expand(
+        &mut self,
+        lexer: Lexer,
+        text: &str,
+        range: TextRange,
+        step: &Step<'a>,
+        state: &State,
+    ) -> Option<String> {
         match lexer.expand(text, &*state.env) {
             Ok(expansion) => {
                 for name in &expansion.unset {
@@ -247,11 +283,24 @@ impl<'a> Walk<'a> {
     fn used_once(&mut self, name: &str, step: &Step<'a>, last: &mut Option<Place>) {
         if let Some(first) = last.replace(step.place) {
             let message = format!("only the last {name} of a stage counts");
-            self.report(Check::MultipleInstructionsDisallowed, first, Some(step.place.line), first.keyword, message);
+            self.report(
+                Check::MultipleInstructionsDisallowed,
+                first,
+                Some(step.place.line),
+                first.keyword,
+                message,
+            );
         }
     }
 
-    fn step(&mut self, index: usize, step: &Step<'a>, state: &mut State, once: &mut Once, names: &BTreeMap<String, usize>) {
+    fn step(
+        &mut self,
+        index: usize,
+        step: &Step<'a>,
+        state: &mut State,
+        once: &mut Once,
+        names: &BTreeMap<String, usize>,
+    ) {
         let scope = Some(step.place.line);
         let keyword = step.place.keyword;
         match step.instruction {
@@ -286,7 +335,8 @@ impl<'a> Walk<'a> {
                 }
                 for (pair, key, value) in set {
                     if pair.form == PairForm::Blank {
-                        let message = "ENV key=value should be used instead of the legacy ENV key value".to_owned();
+                        let message =
+                            "ENV key=value should be used instead of the legacy ENV key value".to_owned();
                         self.report(Check::LegacyKeyValueFormat, step.place, scope, pair.range, message);
                     }
                     self.secret("ENV", &key, pair.range, step);
@@ -300,7 +350,8 @@ impl<'a> Walk<'a> {
                     self.expand(self.lexer, &pair.value, pair.range, step, state);
                 }
                 for pair in label.pairs.iter().filter(|pair| pair.form == PairForm::Blank) {
-                    let message = "LABEL key=value should be used instead of the legacy LABEL key value".to_owned();
+                    let message =
+                        "LABEL key=value should be used instead of the legacy LABEL key value".to_owned();
                     self.report(Check::LegacyKeyValueFormat, step.place, scope, pair.range, message);
                 }
             }
@@ -318,7 +369,8 @@ impl<'a> Walk<'a> {
                         Err(_) => names.get(&from.value.to_lowercase()).copied(),
                     };
                     if known.is_some_and(|stage| stage >= index) {
-                        let message = format!("cannot copy from stage {:?}, it needs to be defined before", from.value);
+                        let message =
+                            format!("cannot copy from stage {:?}, it needs to be defined before", from.value);
                         self.stop(from.range, message, false);
                     }
                 }
@@ -328,7 +380,11 @@ impl<'a> Walk<'a> {
                     let mut words = Vec::new();
                     let result = Mount::parse::<MountError>(&word.value, |text| {
                         words.push(text.to_owned());
-                        Ok(self.lexer.expand(text, &*state.env).map(|expansion| expansion.text).unwrap_or_default())
+                        Ok(self
+                            .lexer
+                            .expand(text, &*state.env)
+                            .map(|expansion| expansion.text)
+                            .unwrap_or_default())
                     });
                     for text in words {
                         self.expand(self.lexer, &text, word.range, step, state);
@@ -337,7 +393,10 @@ impl<'a> Walk<'a> {
                         Ok(mount) => {
                             let stage = names.get(&mount.from.to_lowercase());
                             if !mount.from.is_empty() && stage.is_some_and(|stage| *stage >= index) {
-                                let message = format!("cannot mount from stage {:?}, it needs to be defined before", mount.from);
+                                let message = format!(
+                                    "cannot mount from stage {:?}, it needs to be defined before",
+                                    mount.from
+                                );
                                 self.stop(word.range, message, false);
                             }
                         }
@@ -411,7 +470,14 @@ impl<'a> Walk<'a> {
         let _ = keyword;
     }
 
-    fn transfer(&mut self, flags: Vec<&Word>, transfer: &'a dockerfile::Transfer, step: &Step<'a>, state: &State, context: Option<&str>) {
+    fn transfer(
+        &mut self,
+        flags: Vec<&Word>,
+        transfer: &'a dockerfile::Transfer,
+        step: &Step<'a>,
+        state: &State,
+        context: Option<&str>,
+    ) {
         for word in flags {
             self.word(word, step, state);
         }

@@ -311,7 +311,9 @@ fn literal(parts: &[Part], out: &mut String) -> bool {
 fn text(parts: &[Part], out: &mut String) {
     for part in parts {
         match &part.kind {
-            PartKind::Literal(text) | PartKind::Single(text) | PartKind::DollarSingle(text) => out.push_str(text),
+            PartKind::Literal(text) | PartKind::Single(text) | PartKind::DollarSingle(text) => {
+                out.push_str(text)
+            }
             PartKind::Escaped(c) => out.push(*c),
             PartKind::Double(parts) => text(parts, out),
             PartKind::Param(param) => {

@@ -36,7 +36,8 @@ impl Mapped {
             }
             first = false;
             let body = content.trim_end_matches([' ', '\t']);
-            let joined = body.strip_suffix(escape.as_char()).filter(|before| !before.ends_with(escape.as_char()));
+            let joined =
+                body.strip_suffix(escape.as_char()).filter(|before| !before.ends_with(escape.as_char()));
             // Only the last line does not continue.
             out.push(joined.filter(|_| line.ends_with('\n')).unwrap_or(content), start);
         }

@@ -170,12 +170,15 @@ impl Call {
 
     /// Whether the arguments hold this sequence.
     pub fn has_sequence(&self, words: &[&str]) -> bool {
-        self.args.windows(words.len()).any(|window| window.iter().zip(words).all(|(arg, word)| arg.text == *word))
+        self.args
+            .windows(words.len())
+            .any(|window| window.iter().zip(words).all(|(arg, word)| arg.text == *word))
     }
 
     /// `pip install`, `python -m pip install`.
     pub fn is_pip_install(&self) -> bool {
-        let pip = self.name.starts_with("pip") && !self.name.starts_with("pipenv") && self.has_any(&["install"]);
+        let pip =
+            self.name.starts_with("pip") && !self.name.starts_with("pipenv") && self.has_any(&["install"]);
         pip || (self.name.starts_with("python") && self.has_sequence(&["-m", "pip", "install"]))
     }
 }
@@ -220,7 +223,11 @@ impl Script {
                 let line = line.lines().next().unwrap_or_default();
                 let mut words = line.split_whitespace();
                 let first = words.next().unwrap_or_default();
-                let program = if first.ends_with("/env") { words.find(|word| !word.starts_with('-')) } else { Some(first) };
+                let program = if first.ends_with("/env") {
+                    words.find(|word| !word.starts_with('-'))
+                } else {
+                    Some(first)
+                };
                 Kind::named(program.unwrap_or_default())
             }
             None => kind,
@@ -237,7 +244,10 @@ impl Script {
         let call = args.first().map(|name| Call {
             name: name.value.clone(),
             name_span: Span::default(),
-            args: args[1..].iter().map(|arg| Arg { text: arg.value.clone(), span: Span::default() }).collect(),
+            args: args[1..]
+                .iter()
+                .map(|arg| Arg { text: arg.value.clone(), span: Span::default() })
+                .collect(),
             span: Span::default(),
         });
         if let Some(first) = args.first() {
