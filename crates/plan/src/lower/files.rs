@@ -192,7 +192,6 @@ impl Lowering<'_> {
         self.push_copy(parts, transfer, from, transfer.unpack, state)
     }
 
-    #[expect(clippy::too_many_arguments)]
     fn git_source(
         &mut self,
         parts: &mut Parts,
@@ -233,7 +232,6 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments)]
     fn http_source(
         &mut self,
         parts: &mut Parts,
@@ -319,6 +317,11 @@ impl Lowering<'_> {
                 true => expand::heredoc(&content.body, &state.env)?,
                 false => content.body.clone(),
             };
+            let file = path::clean(&format!("/{}", content.name));
+            if file.rfind('/') != Some(0) {
+                return Err(PlanError::new(format!("open {file}: no such file or directory"))
+                    .hint("the delimiter of a heredoc names its file, which can't be in a folder"));
+            }
             let from = CopyFrom::Inline { name: content.name.clone(), data: data.into_bytes() };
             self.push_copy(&mut parts, &transfer, from, false, state)?;
         }
