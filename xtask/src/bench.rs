@@ -29,7 +29,8 @@ struct Bench {
     peer: bool,
 }
 
-/// `what` are some of `steps`, `cached`, `memory`; all, if it is empty. Whether all promises were kept.
+/// `what` are some of `steps`, `cached`, `memory`; all, if it is empty. The variable CTRBUILD names another
+/// program to measure than the one that `dist` builds. Whether all promises were kept.
 pub fn run(what: &[&str]) -> Result<bool> {
     if !is_root() {
         bail!("bench needs root: it compares with programs that do");
@@ -38,7 +39,11 @@ pub fn run(what: &[&str]) -> Result<bool> {
         bail!("bench knows steps, cached and memory, not {other}");
     }
     packages::for_bench()?;
-    let bench = Bench { ctrbuild: dist::build()?, dir: Scratch::new("bench")?, peer: has("buildah") };
+    let ctrbuild = match std::env::var_os("CTRBUILD") {
+        Some(program) => PathBuf::from(program),
+        None => dist::build()?,
+    };
+    let bench = Bench { ctrbuild, dir: Scratch::new("bench")?, peer: has("buildah") };
     bench.make_base()?;
     let wanted = |name: &str| what.is_empty() || what.contains(&name);
     let mut kept = true;
@@ -78,8 +83,8 @@ impl Bench {
     }
 
     fn ctrbuild(&self, store: &str) -> Command {
-        let mut command = command(&[&self.ctrbuild.to_string_lossy(), "--root"]);
-        command.arg(self.path(store));
+        let mut command = command(&[&self.ctrbuild.to_string_lossy()]);
+        command.env("CTRBUILD_ROOT", self.path(store));
         command
     }
 
