@@ -60,6 +60,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Check recipes
     Lint(LintArgs),
+    /// Format recipes
+    Fmt(FmtArgs),
     /// List images
     #[command(alias = "image")]
     Images(ImagesArgs),
@@ -107,7 +109,7 @@ impl Command {
     pub fn needs_ids(&self) -> bool {
         !matches!(
             self,
-            Command::Plan(_) | Command::Lint(_) | Command::Images(_) | Command::History(_) | Command::Inspect { .. }
+            Command::Plan(_) | Command::Lint(_) | Command::Fmt(_) | Command::Images(_) | Command::History(_) | Command::Inspect { .. }
                 | Command::Tag { .. } | Command::Debug(_) | Command::Login(_) | Command::Logout(_)
         )
     }
@@ -255,18 +257,125 @@ pub enum PlanFormat {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct LintArgs {
-    /// Recipes; `-` is standard input
-    #[arg(default_value = "Dockerfile")]
+    #[command(subcommand)]
+    pub command: Option<LintCommand>,
+    /// Recipes, or folders to search for them; `-` is standard input [default: this folder]
     pub paths: Vec<PathBuf>,
     #[arg(long, value_enum, default_value_t = LintFormat::Text)]
     pub format: LintFormat,
+    /// Write findings to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Rules to start with
+    #[arg(long, value_enum)]
+    pub profile: Option<LintProfile>,
+    /// Rules to run, by any of their names
+    #[arg(long, value_name = "RULE")]
+    pub enable: Vec<String>,
+    /// Rules to leave out
+    #[arg(long, value_name = "RULE")]
+    pub ignore: Vec<String>,
+    /// Fail from this severity on: error, warning, info, style, hint, none [default: warning]
+    #[arg(long, value_name = "SEVERITY")]
+    pub failure_threshold: Option<String>,
+    /// Configuration instead of the ctrbuild.toml of the folders
+    #[arg(long, value_name = "FILE", conflicts_with = "no_config")]
+    pub config: Option<PathBuf>,
+    /// Read no configuration
+    #[arg(long)]
+    pub no_config: bool,
+    /// Comments in recipes silence nothing
+    #[arg(long)]
+    pub no_inline: bool,
+    /// Platform the recipes are for [default: told by the recipe]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// Registry that images may come from; may be given several times
+    #[arg(long, value_name = "HOST")]
+    pub trusted_registry: Vec<String>,
+    /// Name of the recipe on standard input
+    #[arg(long, value_name = "NAME")]
+    pub stdin_filename: Option<String>,
+    /// Repair what can be repaired without changing the meaning
+    #[arg(long)]
+    pub fix: bool,
+    /// Repair all that can be repaired
+    #[arg(long)]
+    pub unsafe_fixes: bool,
+    /// Show what would be repaired
+    #[arg(long)]
+    pub diff: bool,
+    /// Leave out the findings of this file
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Write all findings to the baseline
+    #[arg(long)]
+    pub write_baseline: bool,
+    /// Only instructions that changed since a revision of git
+    #[arg(long, value_name = "REV")]
+    pub since: Option<String>,
+    /// Compare with the reviewed RECIPE.snap, or make it
+    #[arg(long)]
+    pub snapshot: bool,
+    /// Renew snapshots
+    #[arg(long, requires = "snapshot")]
+    pub accept: bool,
+    /// A missing snapshot is a failure
+    #[arg(long, requires = "snapshot", conflicts_with = "accept")]
+    pub check: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum LintCommand {
+    /// Tell about a rule, or list all
+    Explain {
+        /// Any of its names
+        rule: Option<String>,
+    },
+    /// Turn a .hadolint.yaml into a ctrbuild.toml
+    Migrate {
+        #[arg(default_value = ".hadolint.yaml")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LintProfile {
+    Default,
+    Buildkit,
+    Hadolint,
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LintFormat {
     Text,
     Json,
+    Sarif,
+    Checkstyle,
+    Codeclimate,
+    Gitlab,
+    Junit,
+    Gnu,
+    Sonarqube,
+    Github,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct FmtArgs {
+    /// Recipes, or folders to search for them; `-` is standard input [default: this folder]
+    pub paths: Vec<PathBuf>,
+    /// Change nothing; fail if something would change
+    #[arg(long)]
+    pub check: bool,
+    /// Show what would change
+    #[arg(long)]
+    pub diff: bool,
+    /// Name of the recipe on standard input
+    #[arg(long, value_name = "NAME")]
+    pub stdin_filename: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -6,6 +6,7 @@
 
 use crate::suppress;
 use dockerfile::syntax::{Statement, TokenKind};
+use dockerfile::word::{Lexer, NoVariables, Unset};
 use dockerfile::{Instruction, Parsed};
 use std::collections::BTreeSet;
 
@@ -88,6 +89,9 @@ pub fn same(old: &Parsed, new: &Parsed, touched: &BTreeSet<usize>) -> Result<(),
             if breaks_shell(old, new, before, after) {
                 return Err(Refusal::Shell { line });
             }
+            if changes_pairs(old, before, after) {
+                return Err(Refusal::Changed { line });
+            }
         } else if !equal(before, after) {
             return Err(Refusal::Changed { line });
         }
@@ -96,6 +100,24 @@ pub fn same(old: &Parsed, new: &Parsed, touched: &BTreeSet<usize>) -> Result<(),
         true => Ok(()),
         false => Err(Refusal::Comments),
     }
+}
+
+/// Whether the names or values of an ENV or LABEL would be others, whichever way they are written.
+fn changes_pairs(old: &Parsed, before: &Statement, after: &Statement) -> bool {
+    let is_pairs = |statement: &Statement| {
+        ["ENV", "LABEL"].iter().any(|name| statement.keyword.value.eq_ignore_ascii_case(name))
+    };
+    if !is_pairs(before) || !is_pairs(after) {
+        return false;
+    }
+    let lexer = Lexer { unset: Unset::Keep, ..Lexer::new(old.recipe.directives.escape.as_char()) };
+    let values = |statement: &Statement| -> Vec<Option<String>> {
+        let words = statement.args.chunks(3).flat_map(|pair| pair.iter().take(2));
+        words
+            .map(|word| lexer.expand(&word.value, &NoVariables).ok().map(|expansion| expansion.text))
+            .collect()
+    };
+    values(before) != values(after)
 }
 
 /// Whether two statements say the same to a builder.

@@ -213,3 +213,25 @@ fn view(parsed: &dockerfile::Parsed) -> Value {
     }
     view
 }
+
+/// How long everything takes; a figure, no law: tests are not optimised.
+#[test]
+fn time() {
+    let Some(corpus) = corpus() else { return };
+    let names: Vec<String> = std::fs::read_dir(corpus.join("files"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    let start = std::time::Instant::now();
+    let mut findings = 0;
+    let mut by_rule: BTreeMap<String, usize> = BTreeMap::new();
+    for name in &names {
+        for finding in lint::lint(&recipe(&corpus, name), &Options::default()).findings {
+            findings += 1;
+            *by_rule.entry(finding.diagnostic.rule.to_string()).or_default() += 1;
+        }
+    }
+    println!("{by_rule:?}");
+    println!("time: {} recipes, {findings} findings in {} ms", names.len(), start.elapsed().as_millis());
+}

@@ -72,7 +72,16 @@ proptest! {
 
 #[test]
 fn time_is_bounded() {
-    for text in ["$(".repeat(20_000), "`".repeat(20_000), "(".repeat(20_000), "${".repeat(20_000), "a|".repeat(20_000), "if ".repeat(20_000), "\"$(".repeat(10_000), "{ ".repeat(20_000)] {
+    for text in [
+        "$(".repeat(20_000),
+        "`".repeat(20_000),
+        "(".repeat(20_000),
+        "${".repeat(20_000),
+        "a|".repeat(20_000),
+        "if ".repeat(20_000),
+        "\"$(".repeat(10_000),
+        "{ ".repeat(20_000),
+    ] {
         let start = std::time::Instant::now();
         lint::shell::parser::parse(&text);
         assert!(start.elapsed().as_secs() < 5, "{}", &text[..6]);

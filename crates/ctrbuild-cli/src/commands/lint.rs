@@ -1,17 +1,25 @@
-//! `ctrbuild lint`: what is wrong with recipes.
+//! `ctrbuild lint`: what is wrong with recipes, and its repair.
 
-use crate::args::{LintArgs, LintFormat};
+use super::lint_files::{self, Configs};
+use super::{fmt, fmt_diff, lint_explain, lint_since};
+use crate::args::{LintArgs, LintCommand, LintFormat, LintProfile};
 use ctrbuild::{Error, ErrorKind};
-use diagnostic::{Color, SourceFile};
-use std::io::{IsTerminal, Read};
-use std::path::Path;
+use diagnostic::{Color, Severity, SourceFile};
+use dockerfile::Parsed;
+use lint::baseline::BaselineV1;
+use lint::report::{self, Format};
+use lint::{Options, Profile, Report, fix};
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Read a recipe, or standard input for `-`.
 pub fn read(path: &Path) -> Result<SourceFile, Error> {
     if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map_err(|e| Error::world(format!("can't read standard input: {e}")))?;
+        std::io::stdin()
+            .read_to_end(&mut bytes)
+            .map_err(|e| Error::world(format!("can't read standard input: {e}")))?;
         return Ok(SourceFile::from_bytes("-", &bytes));
     }
     let bytes = std::fs::read(path)
@@ -19,22 +27,226 @@ pub fn read(path: &Path) -> Result<SourceFile, Error> {
     Ok(SourceFile::from_bytes(path.display().to_string(), &bytes))
 }
 
+/// A recipe and what was found.
+struct Done {
+    parsed: Parsed,
+    report: Report,
+}
+
 pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
-    let mut failed = false;
-    let color = if std::io::stdout().is_terminal() { Color::Always } else { Color::Never };
-    for path in &args.paths {
-        let parsed = dockerfile::parse(read(path)?);
-        failed |= parsed.has_errors();
-        match args.format {
-            LintFormat::Text => {
-                print!("{}", diagnostic::render_all(&parsed.source, &parsed.diagnostics, color));
-            }
-            LintFormat::Json => {
-                for d in &parsed.diagnostics {
-                    println!("{}", diagnostic::to_json_line(&parsed.source, d));
-                }
-            }
+    match &args.command {
+        Some(LintCommand::Explain { rule }) => return lint_explain::run(rule.as_deref()),
+        Some(LintCommand::Migrate { file }) => return migrate(file),
+        None => {}
+    }
+    let mut configs = match (&args.config, args.no_config) {
+        (Some(path), _) => Configs::fixed(Some(path))?,
+        (None, true) => Configs::fixed(None)?,
+        (None, false) => Configs::default(),
+    };
+    let baseline =
+        args.baseline.as_deref().filter(|_| !args.write_baseline).map(read_baseline).transpose()?;
+    let mut written = BaselineV1::default();
+    let mut threshold = None;
+    let mut all: Vec<Done> = Vec::new();
+    let mut drifted = false;
+    for input in lint_files::read_all(&args.paths, args.stdin_filename.as_deref())? {
+        let config = configs.of(input.path.as_deref())?;
+        let name = input.source.name().to_owned();
+        if config.excludes(&name) {
+            continue;
+        }
+        threshold = threshold.or_else(|| config.failure_threshold());
+        let options = options(args, config.options(&name), input.path.as_deref())?;
+        let mut parsed = dockerfile::parse(input.source);
+        if args.fix || args.unsafe_fixes {
+            parsed = repair(args, parsed, &options, input.path.as_deref())?;
+        }
+        if args.snapshot {
+            drifted |= snapshot(args, &parsed, &options, input.path.as_deref())?;
+            continue;
+        }
+        let mut report = lint::lint(&parsed, &options);
+        if let Some(revision) = &args.since {
+            lint_since::keep_changed(revision, input.path.as_deref(), &parsed, &mut report.findings)?;
+        }
+        match (&baseline, args.write_baseline) {
+            (_, true) => written.add(&parsed, &report.findings),
+            (Some(baseline), _) => baseline.drop_known(&parsed, &mut report.findings),
+            _ => {}
+        }
+        all.push(Done { parsed, report });
+    }
+    if args.snapshot {
+        return Ok(if drifted { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
+    if args.write_baseline {
+        let path = args.baseline.clone().unwrap_or_else(|| PathBuf::from("ctrbuild-baseline.json"));
+        std::fs::write(&path, written.write())
+            .map_err(|e| Error::world(format!("can't write {}: {e}", path.display())))?;
+        eprintln!("wrote {}", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    show(args, &all)?;
+    let threshold = match args.failure_threshold.as_deref() {
+        Some("none") => None,
+        Some(text) => Some(lint::config::read_severity(text).ok_or_else(|| {
+            Error::world(format!("{text:?} is no severity"))
+                .hint("use error, warning, info, style, hint or none")
+        })?),
+        None => threshold.unwrap_or(Some(Severity::Warning)),
+    };
+    let failed = threshold.is_some_and(|threshold| {
+        all.iter().any(|done| {
+            let worst = done.report.findings.iter().map(|finding| finding.diagnostic.severity).min();
+            worst.is_some_and(|worst| worst <= threshold) || !done.report.errors.is_empty()
+        })
+    });
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn show(args: &LintArgs, all: &[Done]) -> Result<(), Error> {
+    let files: Vec<report::File<'_>> = all
+        .iter()
+        .map(|done| report::File { source: &done.parsed.source, findings: &done.report.findings })
+        .collect();
+    let format = match args.format {
+        LintFormat::Text => Format::Text,
+        LintFormat::Json => Format::Json,
+        LintFormat::Sarif => Format::Sarif,
+        LintFormat::Checkstyle => Format::Checkstyle,
+        LintFormat::Codeclimate | LintFormat::Gitlab => Format::Codeclimate,
+        LintFormat::Junit => Format::Junit,
+        LintFormat::Gnu => Format::Gnu,
+        LintFormat::Sonarqube => Format::Sonarqube,
+        LintFormat::Github => Format::Github,
+    };
+    let terminal = args.output.is_none() && std::io::stdout().is_terminal();
+    let text = report::write(format, &files, if terminal { Color::Always } else { Color::Never });
+    match &args.output {
+        Some(path) => std::fs::write(path, text)
+            .map_err(|e| Error::world(format!("can't write {}: {e}", path.display())))?,
+        // A reader that has seen enough is no failure.
+        None => drop(std::io::stdout().write_all(text.as_bytes())),
+    }
+    // In BuildKit's profile only its checks are data; why a recipe can't be built is for people.
+    for done in all.iter().filter(|done| done.report.findings.iter().all(|finding| finding.rule.is_some())) {
+        for error in &done.report.errors {
+            eprint!("{}", diagnostic::render(&done.parsed.source, error, Color::Never));
         }
     }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if args.format == LintFormat::Text {
+        let count: usize = all.iter().map(|done| done.report.findings.len()).sum();
+        let silenced: usize = all.iter().map(|done| done.report.suppressed).sum();
+        let fixable = all
+            .iter()
+            .flat_map(|done| &done.report.findings)
+            .filter(|finding| finding.diagnostic.fix.is_some())
+            .count();
+        let mut line = format!("{count} findings in {} recipes", all.len());
+        if fixable > 0 {
+            line.push_str(&format!(", {fixable} can be fixed with --fix or --unsafe-fixes"));
+        }
+        if silenced > 0 {
+            line.push_str(&format!(", {silenced} silenced by comments"));
+        }
+        eprintln!("{line}");
+    }
+    Ok(())
+}
+
+fn options(args: &LintArgs, mut options: Options, path: Option<&Path>) -> Result<Options, Error> {
+    if let Some(profile) = args.profile {
+        options.profile = match profile {
+            LintProfile::Default => Profile::Default,
+            LintProfile::Buildkit => Profile::Buildkit,
+            LintProfile::Hadolint => Profile::Hadolint,
+            LintProfile::All => Profile::All,
+        };
+    }
+    options.inline &= !args.no_inline;
+    let fail = |e: lint::ConfigError| {
+        let error = Error::world(e.to_string());
+        match e.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    };
+    for name in args.ignore.iter().flat_map(|names| names.split(',')) {
+        options.set(name.trim(), "off").map_err(fail)?;
+    }
+    for name in args.enable.iter().flat_map(|names| names.split(',')) {
+        options.set(name.trim(), "on").map_err(fail)?;
+    }
+    if !args.trusted_registry.is_empty() {
+        options.trusted_registries.clone_from(&args.trusted_registry);
+    }
+    if let Some(platform) = &args.platform {
+        let parsed = oci::Platform::parse(platform, &crate::machine::host_platform());
+        options.platform = Some(parsed.map_err(|e| Error::world(e.to_string()).hint(e.hint()))?);
+    }
+    options.ignore = lint_files::ignore_file(path);
+    Ok(options)
+}
+
+/// Makes fixes; the recipe as it is then. Standard input is written to standard output by `--diff` only.
+fn repair(args: &LintArgs, parsed: Parsed, options: &Options, path: Option<&Path>) -> Result<Parsed, Error> {
+    let which = if args.unsafe_fixes { fix::Which::All } else { fix::Which::Safe };
+    let outcome = fix::fix(&parsed, options, which);
+    let name = parsed.source.name().to_owned();
+    for dropped in &outcome.dropped {
+        eprintln!("{name}:{}: not fixed: {}: {}", dropped.line, dropped.rule, dropped.refusal);
+    }
+    if outcome.text == parsed.source.text() {
+        return Ok(parsed);
+    }
+    if args.diff {
+        print!("{}", fmt_diff::unified(&name, parsed.source.text(), &outcome.text));
+        return Ok(parsed);
+    }
+    if let Some(path) = path {
+        fmt::replace(path, outcome.text.as_bytes())?;
+        eprintln!("{name}: {} fixes", outcome.made.len());
+    }
+    Ok(dockerfile::parse(SourceFile::new(name, outcome.text)))
+}
+
+/// Compares or renews a snapshot. Whether it has drifted.
+fn snapshot(args: &LintArgs, parsed: &Parsed, options: &Options, path: Option<&Path>) -> Result<bool, Error> {
+    let text = lint::snapshot::snapshot(parsed, options);
+    let Some(path) = path else {
+        print!("{text}");
+        return Ok(false);
+    };
+    let file = PathBuf::from(format!("{}.snap", path.display()));
+    let before = std::fs::read_to_string(&file).ok();
+    if before.as_deref() == Some(text.as_str()) {
+        return Ok(false);
+    }
+    if args.accept || (before.is_none() && !args.check) {
+        std::fs::write(&file, &text)
+            .map_err(|e| Error::world(format!("can't write {}: {e}", file.display())))?;
+        eprintln!("wrote {}", file.display());
+        return Ok(false);
+    }
+    print!("{}", fmt_diff::unified(&file.display().to_string(), &before.unwrap_or_default(), &text));
+    eprintln!("{} has drifted: review the difference, then run again with --accept", file.display());
+    Ok(true)
+}
+
+fn read_baseline(path: &Path) -> Result<BaselineV1, Error> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::new(ErrorKind::NotFound, format!("can't read {}: {e}", path.display())))?;
+    BaselineV1::read(&text).map_err(|e| {
+        Error::world(format!("{}: {e}", path.display())).hint("make it again with --write-baseline")
+    })
+}
+
+fn migrate(file: &Path) -> Result<ExitCode, Error> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Error::new(ErrorKind::NotFound, format!("can't read {}: {e}", file.display())))?;
+    let toml =
+        lint::hadolint::migrate(&text).map_err(|e| Error::world(format!("{}: {e}", file.display())))?;
+    print!("{toml}");
+    Ok(ExitCode::SUCCESS)
 }

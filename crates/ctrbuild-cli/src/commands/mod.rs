@@ -5,11 +5,16 @@ mod call;
 mod check;
 mod debug;
 mod df;
+mod fmt;
+mod fmt_diff;
 mod history;
 mod images;
 mod import;
 mod inspect;
 mod lint;
+mod lint_explain;
+mod lint_files;
+mod lint_since;
 mod load;
 mod login;
 mod os_image;
@@ -33,6 +38,7 @@ pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Build(args) => build::run(global, &args),
         Command::Plan(args) => plan::run(global, &args),
         Command::Lint(args) => lint::run(&args),
+        Command::Fmt(args) => fmt::run(&args),
         Command::Images(args) => images::run(global, &args),
         Command::Tag { source, target } => tag::run(global, &source, &target),
         Command::Rmi(args) => rmi::run(global, &args),

@@ -37,7 +37,10 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
                     Edit { range: TextRange::new(range.start, range.start + 1), replacement: "$(".into() };
                 let close = Edit { range: TextRange::new(range.end - 1, range.end), replacement: ")".into() };
                 let title = "use $(…)".to_owned();
-                finding.fix(Fix { title, applicability: Applicability::Safe, edits: vec![open, close] });
+                // Quotes inside may belong to the text around.
+                let applicability =
+                    if inner.contains('"') { Applicability::Unsafe } else { Applicability::Safe };
+                finding.fix(Fix { title, applicability, edits: vec![open, close] });
             }
         }
     }

@@ -20,6 +20,8 @@ RUN a && b
     check,
 };
 
+use crate::shell::{Kind, Script};
+
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for stage in cx.stages() {
         let mut last: Option<(Vec<&str>, usize)> = None;
@@ -30,8 +32,14 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
             };
             let mut flags: Vec<&str> = node.located.flags.iter().map(Word::as_str).collect();
             flags.sort_unstable();
-            // What can't be read may be anything.
-            let count = if script.kind.is_posix() || script.exec { script.calls.len() } else { 2 };
+            // The text of other shells is read as far as it looks like one of POSIX.
+            let count = match script.kind.is_posix() || script.exec {
+                true => script.calls.len(),
+                false => {
+                    let other = Script::read(script.mapped.clone(), Kind::Bash);
+                    if other.tree.error.is_some() { 0 } else { other.calls.len() }
+                }
+            };
             match &last {
                 // RUNs of several commands were joined on purpose.
                 Some((before, many)) if *before == flags && count <= 1 && *many <= 1 => {
