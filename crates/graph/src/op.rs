@@ -7,6 +7,7 @@ use serde::Serialize;
 /// What a vertex does.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "a graph has few vertices, and a box would be in everybody's way")]
 pub enum Op {
     Source(SourceOp),
     Exec(Box<ExecOp>),
@@ -18,6 +19,7 @@ pub enum Op {
 /// Where files come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "as for ops")]
 pub enum SourceOp {
     Image(ImageSource),
     /// A folder on the builder's machine; `name` is `context` or a named context.
