@@ -59,6 +59,20 @@ pub fn matches(pattern: &str, name: impl AsRef<[u8]>) -> Result<bool, BadPattern
     Ok(name.is_empty())
 }
 
+/// Whether the whole pattern is well-formed.
+///
+/// # Errors
+/// It is not.
+pub fn validate(pattern: &str) -> Result<(), BadPattern> {
+    let mut pattern = pattern.as_bytes();
+    while !pattern.is_empty() {
+        let (_, chunk, rest) = next_chunk(pattern);
+        match_chunk(chunk, b"")?;
+        pattern = rest;
+    }
+    Ok(())
+}
+
 /// As [`matches`], but a `**` that stands alone between slashes matches any number of folders, also none.
 ///
 /// # Errors
@@ -196,6 +210,16 @@ fn decode(bytes: &[u8]) -> (u32, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_patterns_are_validated() {
+        for good in ["", "a", "*", "a*[b-c]?", "[[]", "\\*", "[^]]", "**"] {
+            assert_eq!(validate(good), Ok(()), "{good}");
+        }
+        for bad in ["[", "a*[", "[]", "x[]", "a\\", "[a-", "*b*["] {
+            assert_eq!(validate(bad), Err(BadPattern), "{bad}");
+        }
+    }
 
     #[test]
     fn as_go() {

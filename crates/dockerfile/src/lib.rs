@@ -9,6 +9,7 @@
 
 #[cfg(feature = "codegen")]
 pub mod codegen;
+pub mod chmod;
 pub mod error;
 pub mod glob;
 pub mod ignore;

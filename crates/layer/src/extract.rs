@@ -155,10 +155,30 @@ impl Extractor<'_> {
                 let target = fsat::normalize(&entry.link);
                 let (parent, base) = fsat::split(&target);
                 let from = self.open_dir(parent).at("open the target of", path)?;
-                rustix::fs::linkat(&from, base, dir, name, AtFlags::empty()).at("link", path)
+                rustix::fs::linkat(&from, base, dir, name, AtFlags::empty()).at("link", path)?;
+                self.settle_link(dir, name, entry, owner, path)
             }
             Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo => self.node(entry, path, dir, name, owner),
         }
+    }
+
+    /// As in BuildKit, what the entry of a hard link says of owner, mode and time counts for the file: the
+    /// last one of its names decides.
+    fn settle_link(
+        &self,
+        dir: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+        owner: Option<(u32, u32)>,
+        path: &[u8],
+    ) -> Result<()> {
+        let linked = fsat::lstat_optional(dir, name).at("read", path)?;
+        // A link to a symlink must not lead to what that names.
+        let kind = match linked.is_some_and(|stat| fsat::file_type(&stat).is_symlink()) {
+            true => Kind::Symlink,
+            false => Kind::File,
+        };
+        settle_node(dir, name, &Entry { kind, ..entry.clone() }, owner, path)
     }
 
     fn node(

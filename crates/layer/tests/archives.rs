@@ -152,3 +152,22 @@ fn packed_archives_and_others() {
     let options = ExtractOptions { limits, ..common::extract_options() };
     assert!(matches!(add(&Arena::new(), &packed[0], &options), Err(layer::Error::Limit { limit: 1000, .. })));
 }
+
+#[test]
+fn the_last_name_of_a_file_decides_about_it() {
+    if !is_root() {
+        return;
+    }
+    let arena = Arena::new();
+    let tar = Archive::default()
+        .head(Head { name: b"f", mode: 0o4755, uid: 7, gid: 8, size: 2, ..Head::default() })
+        .data(b"hi")
+        .head(Head { kind: b'1', name: b"twin", link: b"f", mode: 0o640, uid: 5, gid: 6, ..Head::default() })
+        .symlink("l", "f")
+        .head(Head { kind: b'1', name: b"m", link: b"l", mode: 0o777, uid: 3, gid: 3, ..Head::default() })
+        .end();
+    add(&arena, &tar, &common::extract_options()).unwrap();
+    let shown: Vec<String> = lines(&arena).iter().map(|l| mask(l)).collect();
+    assert!(shown[0].starts_with("f 0640 5:6 2 # /f"), "{shown:?}");
+    assert!(shown.iter().any(|l| l.starts_with("l 0777 3:3 /m -> f")), "{shown:?}");
+}

@@ -97,5 +97,5 @@ impl From<dockerfile::instruction::MountError> for PlanError {
 
 /// Plan `recipe` for `request.platform`.
 pub fn plan(recipe: &Recipe, request: &Request, facts: &Facts) -> Result<Outcome, PlanError> {
-    stages::Planner::new(recipe, request, facts)?.run()
+    stages::Planner::new(recipe, &request.settled(), facts)?.run()
 }

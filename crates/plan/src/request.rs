@@ -35,6 +35,22 @@ pub struct Request {
     pub allow: BTreeSet<Entitlement>,
 }
 
+/// The build argument that names steps' host.
+const HOSTNAME_ARG: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+impl Request {
+    /// The same with the platform in its normal form (`linux/arm` is `linux/arm/v7`) and the host name that
+    /// the build arguments may ask for.
+    pub(crate) fn settled(&self) -> Self {
+        let mut settled = self.clone();
+        settled.platform = self.platform.as_ref().map(Platform::normalize);
+        if let Some(name) = self.build_args.get(HOSTNAME_ARG).filter(|name| !name.is_empty()) {
+            settled.hostname = Some(name.clone());
+        }
+        settled
+    }
+}
+
 /// What `--network` sets for steps that do not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NetworkDefault {
@@ -122,4 +138,28 @@ pub struct Facts {
 pub struct LookupError {
     pub message: String,
     pub hint: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platform_and_host_name() {
+        let host = Platform::new("linux", "amd64");
+        for (text, want) in
+            [("linux/arm", "linux/arm/v7"), ("linux/arm64/v8", "linux/arm64"), ("linux/386", "linux/386")]
+        {
+            let platform = Some(Platform::parse(text, &host).unwrap());
+            let settled = Request { platform, ..Request::default() }.settled();
+            assert_eq!(settled.platform.unwrap().short(), want);
+        }
+        let with = |name: &str| Request {
+            hostname: Some("flag".into()),
+            build_args: BTreeMap::from([(HOSTNAME_ARG.to_string(), name.to_string())]),
+            ..Request::default()
+        };
+        assert_eq!(with("box").settled().hostname.as_deref(), Some("box"));
+        assert_eq!(with("").settled().hostname.as_deref(), Some("flag"));
+    }
 }

@@ -119,7 +119,7 @@ impl CacheMount {
         }
         drop(root);
         std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).map_err(|e| failed("chown", &folder, &e))?;
-        fs::set_permissions(&folder, fs::Permissions::from_mode(mode))
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode & 0o777))
             .map_err(|e| failed("chmod", &folder, &e))?;
         fs::rename(&slot, &self.slot).map_err(|e| failed("make", &self.slot, &e))
     }

@@ -350,7 +350,8 @@ fn set(env: &mut Vec<(String, String)>, name: &str, value: String) {
 /// The environment of the process without its secrets: image and ARGs, HOME, proxies.
 fn environment(exec: &ExecOp, home: &str) -> Vec<(String, String)> {
     let mut env = exec.env.clone();
-    if !env.iter().any(|(n, _)| n == "HOME") {
+    // An empty one counts as none, as runtimes have it.
+    if !env.iter().any(|(n, v)| n == "HOME" && !v.is_empty()) {
         set(&mut env, "HOME", home.to_string());
     }
     // Also over what the recipe sets.

@@ -1,12 +1,15 @@
 //! File ops: COPY, ADD, WORKDIR and inline files, on a fresh snapshot.
 
-use crate::chmod::SymbolicMode;
 use crate::copy::{ModeChange, Style, Target, io};
-use crate::select::{Kind, Selected, Tree};
+use crate::select::{Kind, Selected, Tree, no_base};
 use crate::{LocalWorker, hash, layers_tree, passwd, relink, store_error};
-use graph::{CopyAction, CopyFrom, FileAction, MkdirAction, Mode, Op, Owner, PathSelector};
+use dockerfile::chmod::SymbolicMode;
+use graph::{
+    CopyAction, CopyFrom, FileAction, MkdirAction, Mode, Op, Owner, PathSelector, Selector, VertexRef,
+};
 use sandbox::{MountFd, Overlay, RootDir, Upper};
 use solver::{ErrorKind, InputValue, Job};
+use std::path::Path;
 use std::sync::Arc;
 use store::SnapshotId;
 
@@ -113,7 +116,14 @@ pub fn source(
     match &job.inputs[input] {
         InputValue::Local(v) => {
             let name = worker.context_path(&job.graph, *v)?;
-            Ok((worker.context_tree(&name)?, worker.select_context(&name, selector)?))
+            let (tree, selection) = (worker.context_tree(&name)?, worker.select_context(&name, selector)?);
+            if selection.is_empty()
+                && let Some(base) = tree.wildcard_base(selector)?
+                && !is_read(worker, job, *v, &name, &base)
+            {
+                return Err(no_base(&base));
+            }
+            Ok((tree, selection))
         }
         InputValue::Layers(layers) => {
             let tree = layers_tree(worker.store(), layers)?;
@@ -121,6 +131,23 @@ pub fn source(
             Ok((tree, Arc::new(selection)))
         }
     }
+}
+
+/// Whether any step of the build reads something of the context's folder `base`. BuildKit knows only that
+/// part of a context, so a wildcard without a match in another folder finds the folder missing.
+fn is_read(worker: &LocalWorker, job: &Job, context: VertexRef, name: &str, base: &Path) -> bool {
+    let reads = |selector: &PathSelector| {
+        worker.select_context(name, selector).is_ok_and(|selection| {
+            let mut entries = selection.iter().flat_map(|s| &s.entries).filter(|e| !e.implied);
+            entries.any(|e| e.path.starts_with(base) || e.kind == Kind::Dir && base.starts_with(&e.path))
+        })
+    };
+    job.graph.vertices.iter().flat_map(|v| &v.inputs).filter(|i| i.edge.vertex == context).any(|i| {
+        match &i.selector {
+            Selector::Whole => true,
+            Selector::Paths(paths) => paths.iter().any(reads),
+        }
+    })
 }
 
 fn mode_change(mode: &Option<Mode>) -> Result<ModeChange, ErrorKind> {
@@ -134,7 +161,12 @@ fn mode_change(mode: &Option<Mode>) -> Result<ModeChange, ErrorKind> {
 }
 
 /// Unpack a regular file that is an archive into the destination folder. False if it is none.
-fn unpack(tree: &Tree, selected: &Selected, target: &Target<'_>, copy: &CopyAction) -> Result<bool, ErrorKind> {
+fn unpack(
+    tree: &Tree,
+    selected: &Selected,
+    target: &Target<'_>,
+    copy: &CopyAction,
+) -> Result<bool, ErrorKind> {
     let entry = selected.root();
     if entry.kind != Kind::File || entry.size == 0 {
         return Ok(false);

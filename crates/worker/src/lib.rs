@@ -298,7 +298,10 @@ impl LocalWorker {
 
     fn diff_id(&self, id: &SnapshotId, below: &[SnapshotId]) -> Result<DiffId, ErrorKind> {
         let store = self.store();
-        if let Some(known) = store.snapshot(id).map_err(|e| store_error(&e))?.diff_id {
+        // Another process may have noted the id and not yet recorded the layer.
+        if let Some(known) = store.snapshot(id).map_err(|e| store_error(&e))?.diff_id
+            && store.layer(&known).map_err(|e| store_error(&e))?.is_some()
+        {
             return Ok(known);
         }
         image::compute_diff_id(store, id, below)

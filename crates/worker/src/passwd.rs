@@ -14,6 +14,7 @@ const MAX_BYTES: u64 = 10 << 20;
 pub struct User {
     pub uid: u32,
     pub gid: u32,
+    /// Supplementary groups; the primary one is among them, as runtimes have it.
     pub groups: Vec<u32>,
     /// From passwd; `/` if it has none.
     pub home: String,
@@ -56,10 +57,21 @@ fn groups(root: &RootDir) -> Result<Vec<GroupLine>, ErrorKind> {
         let mut f = line.trim().split(':');
         let name = f.next()?.to_string();
         let gid = f.nth(1)?.parse().ok()?;
-        let members = f.next().unwrap_or_default().split(',').filter(|m| !m.is_empty()).map(str::to_string).collect();
+        let members =
+            f.next().unwrap_or_default().split(',').filter(|m| !m.is_empty()).map(str::to_string).collect();
         Some(GroupLine { name, gid, members })
     };
     Ok(read(root, "/etc/group")?.lines().filter_map(parse).collect())
+}
+
+/// An id as `--chown` takes it: 31 bits, with a sign, or `root`; nothing at all is 0 too. Anything else is
+/// a name to look up.
+fn literal(text: &str) -> Option<u32> {
+    match text {
+        "" | "root" => Some(0),
+        // (uid_t)-1 is no id ("leave as it is"), and nothing is there yet: root.
+        _ => text.parse::<i32>().ok().map(|id| u32::try_from(id).unwrap_or(0)),
+    }
 }
 
 /// A number that is an id. Text of digits that does not fit is an error, not a name.
@@ -109,10 +121,14 @@ pub fn process_user(root: &RootDir, spec: &str) -> Result<User, ErrorKind> {
                 ));
             }
         };
-        return Ok(User { uid, gid, groups: Vec::new(), home });
+        return Ok(User { uid, gid, groups: vec![gid], home });
     }
     let name = found.map(|u| u.name.as_str());
-    let groups = all.iter().filter(|g| name.is_some_and(|n| g.members.iter().any(|m| m == n))).map(|g| g.gid).collect();
+    let is_member = |g: &&GroupLine| name.is_some_and(|n| g.members.iter().any(|m| m == n));
+    let mut groups: Vec<u32> = all.iter().filter(is_member).map(|g| g.gid).collect();
+    if !groups.contains(&gid) {
+        groups.insert(0, gid);
+    }
     Ok(User { uid, gid, groups, home })
 }
 
@@ -120,7 +136,7 @@ pub fn process_user(root: &RootDir, spec: &str) -> Result<User, ErrorKind> {
 /// name is looked up, and root where the files do not have it.
 pub fn owner(root: Option<&RootDir>, spec: &str) -> Result<(u32, u32), ErrorKind> {
     let (user, group) = match spec.split_once(':') {
-        Some((u, g)) => (u, Some(g).filter(|g| !g.is_empty())),
+        Some((u, g)) => (u, Some(g)),
         None => (spec, None),
     };
     let no_root = |what: &str| {
@@ -130,8 +146,7 @@ pub fn owner(root: Option<&RootDir>, spec: &str) -> Result<(u32, u32), ErrorKind
         )
     };
     let (mut uid, mut gid) = (0, 0);
-    match (number(user)?, root) {
-        _ if user.is_empty() => {}
+    match (literal(user), root) {
         (Some(id), _) => (uid, gid) = (id, id),
         (None, None) => return Err(no_root("user")),
         (None, Some(root)) => {
@@ -141,7 +156,7 @@ pub fn owner(root: Option<&RootDir>, spec: &str) -> Result<(u32, u32), ErrorKind
         }
     }
     if let Some(group) = group {
-        match (number(group)?, root) {
+        match (literal(group), root) {
             (Some(id), _) => gid = id,
             (None, None) => return Err(no_root("group")),
             (None, Some(root)) => {
@@ -161,8 +176,16 @@ mod tests {
     fn root() -> (tempfile::TempDir, RootDir) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
-        std::fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:\n").unwrap();
-        std::fs::write(dir.path().join("etc/group"), "root:x:0:\nwheel:x:10:root\napp:x:1001:\nextra:x:2000:app\n").unwrap();
+        std::fs::write(
+            dir.path().join("etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:\n",
+        )
+        .unwrap();
+        std::fs::write(
+            dir.path().join("etc/group"),
+            "root:x:0:\nwheel:x:10:root\napp:x:1001:\nextra:x:2000:app\n",
+        )
+        .unwrap();
         let root = RootDir::open_path(dir.path()).unwrap();
         (dir, root)
     }
@@ -171,11 +194,14 @@ mod tests {
     fn identities() {
         let (_dir, root) = root();
         let user = |s: &str| process_user(&root, s).unwrap();
-        assert_eq!(user(""), User { uid: 0, gid: 0, groups: vec![10], home: "/root".into() });
-        assert_eq!(user("app"), User { uid: 1000, gid: 1001, groups: vec![2000], home: "/home/app".into() });
-        assert_eq!(user("1000").groups, [2000]);
-        assert_eq!(user("1234"), User { uid: 1234, gid: 0, groups: vec![], home: "/".into() });
-        assert_eq!((user("app:extra").gid, user("app:extra").groups), (2000, vec![]));
+        assert_eq!(user(""), User { uid: 0, gid: 0, groups: vec![0, 10], home: "/root".into() });
+        assert_eq!(
+            user("app"),
+            User { uid: 1000, gid: 1001, groups: vec![1001, 2000], home: "/home/app".into() }
+        );
+        assert_eq!(user("1000").groups, [1001, 2000]);
+        assert_eq!(user("1234"), User { uid: 1234, gid: 0, groups: vec![0], home: "/".into() });
+        assert_eq!((user("app:extra").gid, user("app:extra").groups), (2000, vec![2000]));
         for bad in ["nobody", "app:none", "4294967296", "-1", "4294967295", "2147483648"] {
             assert!(process_user(&root, bad).is_err(), "{bad}");
         }
@@ -184,13 +210,31 @@ mod tests {
     #[test]
     fn owners() {
         let (_dir, root) = root();
-        for (spec, want) in
-            [("5", (5, 5)), ("5:6", (5, 6)), ("app", (1000, 1001)), ("app:extra", (1000, 2000)), (":7", (0, 7)), ("none", (0, 0))]
-        {
+        for (spec, want) in [
+            ("5", (5, 5)),
+            ("5:6", (5, 6)),
+            ("app", (1000, 1001)),
+            ("app:extra", (1000, 2000)),
+            (":7", (0, 7)),
+            ("none", (0, 0)),
+        ] {
             assert_eq!(owner(Some(&root), spec).unwrap(), want, "{spec}");
         }
-        assert_eq!(owner(None, "3:4").unwrap(), (3, 4));
+        // A part that is empty is 0; what is no 31-bit number is a name, and an unknown one at that.
+        for (spec, want) in [
+            ("app:", (1000, 0)),
+            ("5:", (5, 0)),
+            ("app:none", (1000, 1001)),
+            ("4294967296", (0, 0)),
+            ("+5:+6", (5, 6)),
+            ("-1", (0, 0)),
+            ("7:-1", (7, 0)),
+        ] {
+            assert_eq!(owner(Some(&root), spec).unwrap(), want, "{spec}");
+        }
+        for (spec, want) in [("3:4", (3, 4)), ("root:root", (0, 0)), (":5", (0, 5))] {
+            assert_eq!(owner(None, spec).unwrap(), want, "{spec}");
+        }
         assert!(owner(None, "app").is_err());
-        assert!(owner(Some(&root), "4294967296").is_err());
     }
 }

@@ -43,7 +43,10 @@ pub enum Kind {
     Fifo,
     Socket,
     /// Character or block device with its number.
-    Device { block: bool, rdev: u64 },
+    Device {
+        block: bool,
+        rdev: u64,
+    },
 }
 
 /// One file system object of a selection.
@@ -116,6 +119,14 @@ fn not_found(path: &str) -> ErrorKind {
     )
 }
 
+/// The folder that a wildcard is to be looked for in is missing.
+pub fn no_base(base: &Path) -> ErrorKind {
+    ErrorKind::with_hint(
+        format!("lstat {}: no such file or directory", base.display()),
+        "a wildcard may match nothing, but the folder before it must be there",
+    )
+}
+
 fn io(e: sandbox::Error) -> ErrorKind {
     ErrorKind::Other { message: e.to_string(), hint: e.hint() }
 }
@@ -127,6 +138,7 @@ impl Tree {
         let filter = Filter::new(selector)?;
         let mut out = Vec::with_capacity(matches.len());
         for found in matches {
+            self.check_visible_links(&found)?;
             let real = match selector.follow_links {
                 true => self.root.resolve(&found),
                 false => self.root.resolve_parent(&found),
@@ -136,19 +148,48 @@ impl Tree {
                 return Err(not_found(&found.to_string_lossy()));
             };
             let name = found.file_name().map_or_else(|| OsString::from("/"), OsStr::to_os_string);
-            let mut walk = Walk { tree: self, filter: &filter, entries: Vec::new(), inodes: HashMap::new(), parents: Vec::new() };
+            let mut walk = Walk {
+                tree: self,
+                filter: &filter,
+                entries: Vec::new(),
+                inodes: HashMap::new(),
+                parents: Vec::new(),
+            };
             walk.visit(&real, Path::new(""), &stat)?;
             out.push(Selected { name, entries: walk.entries });
         }
+        // As in BuildKit, what must be there is not looked for behind a root that is a link itself.
+        let is_link = match selector.required.as_slice() {
+            [] => false,
+            _ => {
+                let root = self.root.resolve_parent(&clean(&selector.path)).map_err(io)?;
+                self.lstat(&root)?.is_some_and(|s| FileType::from_raw_mode(s.st_mode).is_symlink())
+            }
+        };
         for required in &selector.required {
-            let found = out.iter().flat_map(|s| &s.entries).any(|e| {
-                !e.implied && Path::new("/").join(&selector.path[1..]).join(&e.rel).starts_with(required)
-            });
-            if !found {
+            let mut entries = out.iter().flat_map(|s| &s.entries);
+            let named = |e: &Entry| Path::new("/").join(&selector.path[1..]).join(&e.rel);
+            if is_link || !entries.any(|e| !e.implied && named(e).starts_with(required)) {
                 return Err(not_found(required));
             }
         }
         Ok(out)
+    }
+
+    /// A link that is ignored leads nowhere, whatever it names.
+    fn check_visible_links(&self, path: &Path) -> Result<(), ErrorKind> {
+        if !matches!(self.kind, TreeKind::Context { ignore: Some(_) }) {
+            return Ok(());
+        }
+        let mut at = PathBuf::from("/");
+        for part in path.components().skip(1) {
+            at.push(part);
+            let real = self.root.resolve_parent(&at).map_err(io)?;
+            if self.lstat(&real)?.is_none() {
+                return Err(not_found(&path.to_string_lossy()));
+            }
+        }
+        Ok(())
     }
 
     /// Paths that the selector names, wildcards resolved; sorted as a walk finds them.
@@ -168,7 +209,18 @@ impl Tree {
             }
             return Ok(vec![PathBuf::from(base)]);
         }
+        for pattern in &parts[first..] {
+            dockerfile::glob::validate(pattern).map_err(|e| {
+                ErrorKind::with_hint(
+                    format!("{clean}: {e}"),
+                    "close the bracket, or write [[] for a bracket itself",
+                )
+            })?;
+        }
         let base = self.root.resolve(&base).map_err(io)?;
+        if self.lstat(&base)?.is_none() {
+            return Err(no_base(&base));
+        }
         let mut found = vec![base];
         for (i, pattern) in parts[first..].iter().enumerate() {
             let last = first + i + 1 == parts.len();
@@ -179,7 +231,8 @@ impl Tree {
                     continue;
                 }
                 for name in self.list(dir)? {
-                    let matched = name.to_str().is_some_and(|n| dockerfile::glob::matches(pattern, n).unwrap_or(false));
+                    let matched =
+                        name.to_str().is_some_and(|n| dockerfile::glob::matches(pattern, n).unwrap_or(false));
                     if matched && (last || self.is_dir(&dir.join(&name))?) {
                         next.push(dir.join(&name));
                     }
@@ -188,6 +241,19 @@ impl Tree {
             found = next;
         }
         Ok(found)
+    }
+
+    /// The real folder that a selector's wildcards are looked for in; `None` if that is the tree's root or
+    /// there are none.
+    pub fn wildcard_base(&self, selector: &PathSelector) -> Result<Option<PathBuf>, ErrorKind> {
+        let clean = clean(&selector.path);
+        let parts: Vec<&str> = clean.split('/').filter(|p| !p.is_empty()).collect();
+        match parts.iter().position(|p| dockerfile::glob::has_wildcard(p)) {
+            Some(first) if first > 0 && selector.wildcard => {
+                self.root.resolve(&format!("/{}", parts[..first].join("/"))).map(Some).map_err(io)
+            }
+            _ => Ok(None),
+        }
     }
 
     fn is_dir(&self, path: &Path) -> Result<bool, ErrorKind> {
@@ -330,9 +396,11 @@ struct Walk<'t> {
 
 impl Walk<'_> {
     fn visit(&mut self, path: &Path, rel: &Path, stat: &Stat) -> Result<(), ErrorKind> {
-        let verdict = self.filter.judge(rel);
+        let mut verdict = self.filter.judge(rel);
         let is_dir = FileType::from_raw_mode(stat.st_mode).is_dir();
         let is_root = rel.as_os_str().is_empty();
+        // Patterns are for what is in a folder; a file that is named itself has no path that they could see.
+        verdict.included |= is_root && !is_dir;
         if !verdict.included && !is_dir && !is_root {
             return Ok(());
         }
@@ -343,7 +411,9 @@ impl Walk<'_> {
             self.flush_parents();
             if matches!(entry.kind, Kind::File) && stat.st_nlink > 1 {
                 match self.inodes.entry((stat.st_dev, stat.st_ino)) {
-                    std::collections::hash_map::Entry::Occupied(first) => entry.hard_link = Some(*first.get()),
+                    std::collections::hash_map::Entry::Occupied(first) => {
+                        entry.hard_link = Some(*first.get())
+                    }
                     std::collections::hash_map::Entry::Vacant(slot) => {
                         slot.insert(self.entries.len());
                     }
@@ -387,4 +457,88 @@ pub fn clean(path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(ignore: &[&str]) -> (tempfile::TempDir, Tree) {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("d/sub")).unwrap();
+        for file in ["a", "d/f", "d/sub/g"] {
+            std::fs::write(at(file), file).unwrap();
+        }
+        std::os::unix::fs::symlink("d", at("ld")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        let root = RootDir::open_path(dir.path()).unwrap();
+        let kind = match ignore {
+            [] => TreeKind::Layers,
+            patterns => TreeKind::Context { ignore: Some(Arc::new(Matcher::new(patterns).unwrap())) },
+        };
+        (dir, Tree { root, kind })
+    }
+
+    fn selector(path: &str) -> PathSelector {
+        PathSelector {
+            path: path.into(),
+            wildcard: true,
+            follow_links: true,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            required: Vec::new(),
+        }
+    }
+
+    fn found(tree: &Tree, selector: &PathSelector) -> Result<Vec<String>, String> {
+        let selection = tree.select(selector).map_err(|e| format!("{e:?}"))?;
+        let entries = selection.iter().flat_map(|s| &s.entries).filter(|e| !e.implied);
+        Ok(entries.map(|e| e.path.display().to_string()).collect())
+    }
+
+    #[test]
+    fn wildcards_need_their_folder() {
+        let (_dir, tree) = tree(&[]);
+        assert_eq!(found(&tree, &selector("/d/nothing*")).unwrap(), Vec::<String>::new());
+        assert_eq!(found(&tree, &selector("/a/*")).unwrap(), Vec::<String>::new());
+        for missing in ["/no/*", "/d/no/x*", "/dangling/*"] {
+            assert!(found(&tree, &selector(missing)).unwrap_err().contains("lstat"), "{missing}");
+        }
+        for bad in ["/[", "/d/[]"] {
+            assert!(found(&tree, &selector(bad)).unwrap_err().contains("syntax error"), "{bad}");
+        }
+        assert_eq!(tree.wildcard_base(&selector("/ld/*")).unwrap(), Some("/d".into()));
+        assert_eq!(tree.wildcard_base(&selector("/*/x")).unwrap(), None);
+    }
+
+    #[test]
+    fn patterns_do_not_see_a_file_that_is_named() {
+        let (_dir, tree) = tree(&[]);
+        let include = PathSelector { include: vec!["f".into()], ..selector("/*") };
+        assert_eq!(found(&tree, &include).unwrap_err().contains("not found"), true);
+        std::fs::remove_file(_dir.path().join("dangling")).unwrap();
+        assert_eq!(found(&tree, &include).unwrap(), ["/a", "/d/f", "/d/f"]);
+    }
+
+    #[test]
+    fn what_is_required_is_not_behind_a_link() {
+        let (_dir, tree) = tree(&[]);
+        let below = |base: &str| PathSelector {
+            include: vec!["f".into()],
+            required: vec![format!("{base}/f")],
+            ..selector(base)
+        };
+        assert_eq!(found(&tree, &below("/d")).unwrap(), ["/d/f"]);
+        assert!(found(&tree, &below("/ld")).unwrap_err().contains("/ld/f"));
+    }
+
+    #[test]
+    fn an_ignored_link_leads_nowhere() {
+        let (_dir, tree) = tree(&["*", "!d"]);
+        assert_eq!(found(&tree, &selector("/d/f")).unwrap(), ["/d/f"]);
+        for ignored in ["/ld", "/ld/f"] {
+            assert!(found(&tree, &selector(ignored)).is_err(), "{ignored}");
+        }
+    }
 }

@@ -259,8 +259,12 @@ impl Lowering<'_> {
             uid: 0,
             gid: 0,
         };
-        let vertex =
-            self.source(SourceOp::Http(source), state.platform.clone(), format!("ADD {}", redact(url)), at.lines);
+        let vertex = self.source(
+            SourceOp::Http(source),
+            state.platform.clone(),
+            format!("ADD {}", redact(url)),
+            at.lines,
+        );
         let selector = plain_selector(&format!("/{filename}"));
         let from = CopyFrom::Input { input: parts.input(vertex, &selector), selector };
         self.push_copy(parts, transfer, from, add.unpack.unwrap_or(false), state)
@@ -420,23 +424,10 @@ fn parse_mode(text: Option<&str>) -> Result<Option<Mode>, PlanError> {
     if let Ok(mode) = u32::from_str_radix(text, 8) {
         return if mode > 0o7777 { Err(bad()) } else { Ok(Some(Mode::Octal(mode))) };
     }
-    if !is_symbolic_mode(text) {
+    if dockerfile::chmod::SymbolicMode::parse(text).is_none() {
         return Err(bad());
     }
     Ok(Some(Mode::Symbolic(text.to_string())))
-}
-
-/// chmod(1): `[ugoa]*([-+=]([rwxXst]*|[ugo]))+`, separated by commas.
-fn is_symbolic_mode(text: &str) -> bool {
-    !text.is_empty()
-        && text.split(',').all(|clause| {
-            let rest = clause.trim_start_matches(['u', 'g', 'o', 'a']);
-            !rest.is_empty()
-                && rest.starts_with(['+', '-', '='])
-                && rest.split(['+', '-', '=']).skip(1).all(|perms| {
-                    matches!(perms, "u" | "g" | "o") || perms.chars().all(|c| "rwxXst".contains(c))
-                })
-        })
 }
 
 #[cfg(test)]

@@ -200,6 +200,10 @@ impl Lowering<'_> {
                 });
                 MountKind::Cache { id, sharing, input, source: within, owner }
             }
+            MountType::Tmpfs if path::clean(&within) != "/" => {
+                return Err(PlanError::new(format!("mount source {within:?}: no such file or directory"))
+                    .hint("a tmpfs is empty at first: leave source out"));
+            }
             MountType::Tmpfs => MountKind::Tmpfs { size: u64::try_from(mount.size).ok().filter(|s| *s > 0) },
             MountType::Secret => {
                 let named = if mount.source.is_empty() { &mount.id } else { &mount.source };

@@ -140,18 +140,23 @@ pub fn enter_root(
     let mut mounts = Vec::new();
     mounts.extend(spec.resolv_conf.map(|content| file("/etc/resolv.conf", content)));
     mounts.extend(spec.hosts.map(|content| file("/etc/hosts", content)));
+    let own = mounts.len();
     mounts.extend(spec.mounts);
     // The last one for a target counts; outer ones come before inner ones.
     let mut last: BTreeMap<PathBuf, usize> = BTreeMap::new();
     for (index, mount) in mounts.iter().enumerate() {
         last.insert(crate::runtime::clean(&mount.target), index);
     }
+    let last_at =
+        |index: usize, mount: &Mount| last.get(&crate::runtime::clean(&mount.target)) == Some(&index);
+    let own = mounts.iter().enumerate().take(own).filter(|(index, mount)| last_at(*index, mount)).count();
     let mut index = 0;
     mounts.retain(|mount| {
         index += 1;
-        last.get(&crate::runtime::clean(&mount.target)) == Some(&(index - 1))
+        last_at(index - 1, mount)
     });
-    mounts.sort_by_key(|mount| crate::runtime::clean(&mount.target).components().count());
+    // The sandbox's own files come first: a mount over /etc hides them.
+    mounts[own..].sort_by_key(|mount| crate::runtime::clean(&mount.target).components().count());
     for mount in mounts {
         builder.user_mount(mount)?;
     }

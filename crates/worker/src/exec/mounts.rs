@@ -5,9 +5,11 @@ use crate::cache_mount::CacheMount;
 use crate::copy::io;
 use crate::{LocalWorker, open_host, store_error};
 use graph::{MountKind, PathSelector, Selector, Vertex};
-use sandbox::{Access, BindSource, MountFd, Overlay, Upper};
+use rustix::fs::OFlags;
+use sandbox::{Access, BindSource, MountFd, Overlay, RootDir, Upper};
 use solver::{ErrorKind, Job};
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use store::SnapshotId;
 
 /// What is gathered while the mounts of a step are made.
@@ -53,7 +55,11 @@ pub(super) fn mount_kind(
             let name = format!("{}/{id}", worker.config.cache_namespace);
             let cache =
                 CacheMount::open(worker.store(), &name, *sharing, &from, source, *owner, job.fresh_mounts)?;
-            let folder = open_host(&cache.folder())?;
+            let folder = match input {
+                // What a source means, the copy that the cache started from has settled.
+                Some(_) => open_host(&cache.folder())?,
+                None => cache_part(&cache.folder(), source)?,
+            };
             held.push(Held::Cache { _mount: cache });
             bind(BindSource::Host(folder))
         }
@@ -85,6 +91,12 @@ pub(super) fn mount_kind(
             }
         },
     }))
+}
+
+/// The place in a cache that `source` names; it must be there from an earlier step.
+fn cache_part(folder: &Path, source: &str) -> Result<OwnedFd, ErrorKind> {
+    let root = RootDir::open_path(folder).map_err(io)?;
+    root.open_file(source, OFlags::PATH | OFlags::CLOEXEC).map_err(io)
 }
 
 fn input_selector(vertex: &Vertex, input: usize) -> Result<&PathSelector, ErrorKind> {
