@@ -60,7 +60,13 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
         let options = options(args, config.options(&name), input.path.as_deref())?;
         let mut parsed = dockerfile::parse(input.source);
         if args.fix || args.unsafe_fixes {
-            parsed = repair(args, parsed, &options, input.path.as_deref())?;
+            match repair(args, parsed, &options, input.path.as_deref())? {
+                Repaired::Written(next) => parsed = *next,
+                Repaired::Shown { changed } => {
+                    drifted |= changed && args.diff;
+                    continue;
+                }
+            }
         }
         if args.snapshot {
             drifted |= snapshot(args, &parsed, &options, input.path.as_deref())?;
@@ -77,7 +83,7 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
         }
         all.push(Done { parsed, report });
     }
-    if args.snapshot {
+    if args.snapshot || args.diff {
         return Ok(if drifted { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     if args.write_baseline {
@@ -189,26 +195,41 @@ fn options(args: &LintArgs, mut options: Options, path: Option<&Path>) -> Result
     Ok(options)
 }
 
-/// Makes fixes; the recipe as it is then. Standard input is written to standard output by `--diff` only.
-fn repair(args: &LintArgs, parsed: Parsed, options: &Options, path: Option<&Path>) -> Result<Parsed, Error> {
+/// What became of a recipe that was repaired.
+enum Repaired {
+    /// It is in its file; the rest of the findings is to be reported.
+    Written(Box<Parsed>),
+    /// The difference, or the recipe of standard input, is on standard output, which has no room for more.
+    Shown { changed: bool },
+}
+
+fn repair(
+    args: &LintArgs,
+    parsed: Parsed,
+    options: &Options,
+    path: Option<&Path>,
+) -> Result<Repaired, Error> {
     let which = if args.unsafe_fixes { fix::Which::All } else { fix::Which::Safe };
     let outcome = fix::fix(&parsed, options, which);
     let name = parsed.source.name().to_owned();
     for dropped in &outcome.dropped {
         eprintln!("{name}:{}: not fixed: {}: {}", dropped.line, dropped.rule, dropped.refusal);
     }
-    if outcome.text == parsed.source.text() {
-        return Ok(parsed);
-    }
+    let changed = outcome.text != parsed.source.text();
     if args.diff {
         print!("{}", fmt_diff::unified(&name, parsed.source.text(), &outcome.text));
-        return Ok(parsed);
+        return Ok(Repaired::Shown { changed });
     }
-    if let Some(path) = path {
-        fmt::replace(path, outcome.text.as_bytes())?;
-        eprintln!("{name}: {} fixes", outcome.made.len());
+    let Some(path) = path else {
+        print!("{}", outcome.text);
+        return Ok(Repaired::Shown { changed });
+    };
+    if !changed {
+        return Ok(Repaired::Written(Box::new(parsed)));
     }
-    Ok(dockerfile::parse(SourceFile::new(name, outcome.text)))
+    fmt::replace(path, outcome.text.as_bytes())?;
+    eprintln!("{name}: {} fixes", outcome.made.len());
+    Ok(Repaired::Written(Box::new(dockerfile::parse(SourceFile::new(name, outcome.text)))))
 }
 
 /// Compares or renews a snapshot. Whether it has drifted.

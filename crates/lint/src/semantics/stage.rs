@@ -357,12 +357,24 @@ impl<'a> Walk<'a> {
             }
             Instruction::Add(add) => {
                 let flags: Vec<&Word> = add.chown.iter().chain(&add.chmod).chain(&add.checksum).collect();
+                if let Some(checksum) = &add.checksum
+                    && (add.transfer.sources.len() != 1
+                        || !add
+                            .transfer
+                            .sources
+                            .iter()
+                            .all(|source| is_remote(&source.value) || source.value.contains('$')))
+                {
+                    self.stop(checksum.range, "--checksum needs one remote source".into(), false);
+                }
                 self.transfer(flags, &add.transfer, step, state, Some("ADD"));
+                self.mode(add.chmod.as_ref(), state);
             }
             Instruction::Copy(copy) => {
                 let flags: Vec<&Word> = copy.chown.iter().chain(&copy.chmod).collect();
                 let from_context = copy.from.as_ref().is_none_or(|from| from.value.is_empty());
                 self.transfer(flags, &copy.transfer, step, state, from_context.then_some("COPY"));
+                self.mode(copy.chmod.as_ref(), state);
                 if let Some(from) = copy.from.as_ref().filter(|from| !from.value.is_empty()) {
                     let known = match from.value.parse::<usize>() {
                         Ok(index) => Some(index),
@@ -449,6 +461,9 @@ impl<'a> Walk<'a> {
                     self.report(Check::WorkdirRelativePath, step.place, scope, workdir.path.range, message);
                 }
                 state.workdir_set = true;
+                if let Some(fault) = self.path_fault(&path) {
+                    self.stop(workdir.path.range, format!("{path:?}: {fault}"), false);
+                }
                 let joined = match (&state.workdir, self.is_absolute(&path)) {
                     (_, true) => path,
                     (Some(before), false) => format!("{}/{path}", before.trim_end_matches('/')),
@@ -487,9 +502,16 @@ impl<'a> Walk<'a> {
                 sources.push((word, path));
             }
         }
-        self.word(&transfer.dest, step, state);
+        let dest = self.word(&transfer.dest, step, state);
         for content in transfer.contents.iter().filter(|content| content.expand) {
             self.expand(Lexer::for_body(), &content.body, content.range, step, state);
+        }
+        if let Some(fault) = dest.as_deref().and_then(|dest| self.path_fault(dest)) {
+            self.stop(transfer.dest.range, format!("{}: {fault}", transfer.dest.value), false);
+        }
+        let is_copy = matches!(step.instruction, Instruction::Copy(_));
+        if let Some((word, path)) = sources.iter().find(|(_, path)| is_copy && is_remote(path)) {
+            self.stop(word.range, format!("{path}: the source of COPY can't be remote, use ADD"), false);
         }
         let (Some(name), Some(ignore)) = (context, self.facts.ignore) else { return };
         for (word, path) in sources {
@@ -497,6 +519,16 @@ impl<'a> Walk<'a> {
                 let message = format!("{name} of {path:?}, which the ignore file leaves out");
                 self.report(Check::CopyIgnoredFile, step.place, Some(step.place.line), word.range, message);
             }
+        }
+    }
+
+    /// A `--chmod` in digits must be octal and not too large.
+    fn mode(&mut self, mode: Option<&Word>, state: &State) {
+        let Some(word) = mode else { return };
+        let Ok(mode) = self.lexer.expand(&word.value, &*state.env) else { return };
+        let digits = !mode.text.is_empty() && mode.text.bytes().all(|byte| byte.is_ascii_digit());
+        if digits && u32::from_str_radix(&mode.text, 8).map_or(true, |bits| bits > 0o7777) {
+            self.stop(word.range, format!("invalid chmod parameter: {}", mode.text), false);
         }
     }
 
@@ -520,11 +552,25 @@ impl<'a> Walk<'a> {
             return path.starts_with('/');
         }
         let path = path.replace('\\', "/");
-        match path.as_bytes() {
-            [drive, b':', rest @ ..] if drive.is_ascii_alphabetic() => {
-                drive.eq_ignore_ascii_case(&b'c') && rest.first() == Some(&b'/')
+        match path.split_once(':') {
+            Some((drive, rest)) => drive.eq_ignore_ascii_case("c") && rest.starts_with('/'),
+            None => path.starts_with('/') && !path.starts_with("//"),
+        }
+    }
+
+    /// Why a path of Windows can't be used in a container.
+    fn path_fault(&self, path: &str) -> Option<&'static str> {
+        if self.facts.platform.os != "windows" {
+            return None;
+        }
+        let path = path.replace('\\', "/");
+        match path.split_once(':') {
+            Some((drive, "")) if drive.len() == 1 => Some("no relative path specified"),
+            _ if path.starts_with("//") => Some("UNC paths are not supported"),
+            Some((drive, _)) if !drive.eq_ignore_ascii_case("c") => {
+                Some("the specified path is not on the system drive (C:)")
             }
-            _ => path.starts_with('/'),
+            _ => None,
         }
     }
 }
