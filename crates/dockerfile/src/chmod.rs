@@ -68,7 +68,7 @@ impl SymbolicMode {
             Step::AddIfExecutable(bits) if is_dir || before & 0o111 != 0 => mode | bits,
             Step::AddIfExecutable(_) => mode,
             Step::Copy { from, to, op } => {
-                let copied = (mode >> from & 7) * 0o111 & to;
+                let copied = ((mode >> from & 7) * 0o111) & to;
                 match op {
                     b'+' => mode | copied,
                     b'-' => mode & !copied,

@@ -81,7 +81,10 @@ fn append_root<W: Write>(
                 .map(|(n, v)| (format!("SCHILY.xattr.{}", n.to_string_lossy()), v.clone()))
                 .collect();
             if entry.stamp.mtime.1 != 0 {
-                pax.push(("mtime".into(), format!("{}.{:09}", entry.stamp.mtime.0, entry.stamp.mtime.1).into_bytes()));
+                pax.push((
+                    "mtime".into(),
+                    format!("{}.{:09}", entry.stamp.mtime.0, entry.stamp.mtime.1).into_bytes(),
+                ));
             }
             if !pax.is_empty() {
                 builder

@@ -47,7 +47,6 @@ fn key() -> CacheKey {
 
 impl FailedStep {
     /// Keep what is in `active`, on top of `base`, in place of an earlier failure.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
     pub(crate) fn keep(
         store: &LocalStore,
         active: Active,

@@ -48,12 +48,19 @@ impl From<FetchError> for ErrorKind {
 enum Unpacked {
     Ready(SnapshotId),
     /// Needs the layers below.
-    Dependent { active: Active, report: UnpackReport },
+    Dependent {
+        active: Active,
+        report: UnpackReport,
+    },
 }
 
 impl LocalWorker {
     /// The snapshots of an image's layers, lowest first.
-    pub(crate) async fn pull(self: Arc<Self>, image: &ImageSource, job: &Job) -> Result<Vec<SnapshotId>, ErrorKind> {
+    pub(crate) async fn pull(
+        self: Arc<Self>,
+        image: &ImageSource,
+        job: &Job,
+    ) -> Result<Vec<SnapshotId>, ErrorKind> {
         let layers = self.manifest_layers(image)?;
         let work = layers.iter().zip(&image.diff_ids).enumerate().map(|(i, (blob, diff))| {
             let chain = ChainId::of(&image.diff_ids[..=i]);
@@ -124,14 +131,19 @@ impl LocalWorker {
 
     fn unpack(&self, blob: &Descriptor, diff: DiffId) -> Result<Unpacked, ErrorKind> {
         let store = self.store();
-        let failed = |e: &dyn std::fmt::Display| ErrorKind::other(format!("can't unpack layer {}: {e}", blob.digest));
+        let failed =
+            |e: &dyn std::fmt::Display| ErrorKind::other(format!("can't unpack layer {}: {e}", blob.digest));
         let reader = store.blob_reader(&blob.digest).map_err(|e| store_error(&e))?;
         let (plain, _) = layer::decompress::decompress(reader, Default::default()).map_err(|e| failed(&e))?;
         let active = store.prepare().map_err(|e| store_error(&e))?;
-        let report = layer::unpack::apply(plain, &active.upper(), &unpack_options()).map_err(|e| failed(&e))?;
+        let report =
+            layer::unpack::apply(plain, &active.upper(), &unpack_options()).map_err(|e| failed(&e))?;
         if report.diff_id != diff {
             return Err(ErrorKind::with_hint(
-                format!("layer {} unpacks to {}, but the image's configuration says {diff}", blob.digest, report.diff_id),
+                format!(
+                    "layer {} unpacks to {}, but the image's configuration says {diff}",
+                    blob.digest, report.diff_id
+                ),
                 "the image is damaged or was tampered with; pull it again, or from elsewhere",
             ));
         }
@@ -141,14 +153,21 @@ impl LocalWorker {
             size: blob.size,
             annotations: blob.annotations.clone(),
         };
-        let record =
-            LayerRecordV1 { diff_id: diff, size: Some(report.size), snapshot: None, blobs: vec![stored], created: 0 };
+        let record = LayerRecordV1 {
+            diff_id: diff,
+            size: Some(report.size),
+            snapshot: None,
+            blobs: vec![stored],
+            created: 0,
+        };
         store.put_layer(record.clone()).map_err(|e| store_error(&e))?;
         if !report.implicit_dirs.is_empty() || !report.lower_links.is_empty() || report.opaque_root {
             return Ok(Unpacked::Dependent { active, report });
         }
         let id = store.commit(active, meta(&report)).map_err(|e| store_error(&e))?;
-        let kept = store.put_layer(LayerRecordV1 { snapshot: Some(id.clone()), ..record }).map_err(|e| store_error(&e))?;
+        let kept = store
+            .put_layer(LayerRecordV1 { snapshot: Some(id.clone()), ..record })
+            .map_err(|e| store_error(&e))?;
         Ok(Unpacked::Ready(kept.snapshot.unwrap_or(id)))
     }
 
@@ -175,8 +194,9 @@ impl LocalWorker {
         if !below.is_empty() {
             let folders = crate::folders(self.store(), below)?;
             let lowers: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
-            layer::settle::settle(&active.upper(), &lowers, report, unpack_options().marks)
-                .map_err(|e| ErrorKind::Other { message: e.to_string(), hint: e.hint().map(str::to_string) })?;
+            layer::settle::settle(&active.upper(), &lowers, report, unpack_options().marks).map_err(|e| {
+                ErrorKind::Other { message: e.to_string(), hint: e.hint().map(str::to_string) }
+            })?;
             if report.opaque_root {
                 let own = RootDir::open_path(active.upper()).map_err(crate::copy::io)?;
                 hide_all(&own, &layers_tree(self.store(), below)?.root)?;
@@ -185,7 +205,9 @@ impl LocalWorker {
         let store = self.store();
         let id = store.commit(active, meta(report)).map_err(|e| store_error(&e))?;
         if let Some(chain) = chain {
-            store.cache_put(&layer_key("chain", &chain.0), crate::record_of(&id)).map_err(|e| store_error(&e))?;
+            store
+                .cache_put(&layer_key("chain", &chain.0), crate::record_of(&id))
+                .map_err(|e| store_error(&e))?;
         }
         Ok(id)
     }
@@ -238,8 +260,10 @@ pub(crate) fn compute_diff_id(
     let upper = store.snapshot_path(id).map_err(|e| store_error(&e))?;
     let lowers = crate::folders(store, below)?;
     let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
-    let stats = layer::pack::diff_id(&upper, &lowers, &pack_options())
-        .map_err(|e| ErrorKind::Other { message: format!("can't pack a layer: {e}"), hint: e.hint().map(str::to_string) })?;
+    let stats = layer::pack::diff_id(&upper, &lowers, &pack_options()).map_err(|e| ErrorKind::Other {
+        message: format!("can't pack a layer: {e}"),
+        hint: e.hint().map(str::to_string),
+    })?;
     let diff_id = stats.diff_id;
     store.set_diff_id(id, diff_id, stats.size).map_err(|e| store_error(&e))?;
     store

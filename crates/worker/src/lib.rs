@@ -87,11 +87,14 @@ pub struct Config {
 
 pub use transfer::{FetchedFile, NoRemoteSources, RemoteSources};
 
+/// What was selected from which context.
+type Selections = HashMap<(String, PathSelector), Arc<Vec<Selected>>>;
+
 /// The executor of this machine.
 pub struct LocalWorker {
     config: Config,
     /// What was selected, so that a copy sees what was hashed.
-    selections: Mutex<HashMap<(String, PathSelector), Arc<Vec<Selected>>>>,
+    selections: Mutex<Selections>,
     sources: transfer::Pinned,
     runtime: std::sync::OnceLock<Result<sandbox::Runtime, (String, Option<String>)>>,
 }

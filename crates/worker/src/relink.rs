@@ -28,7 +28,12 @@ enum Place {
 
 /// The key under which the op's own layer can be found for any base that looks the same; `None` if that
 /// can't be told. `base` is the root file system before the op.
-pub fn key(worker: &LocalWorker, job: &Job, op: &FileOp, base: &RootDir) -> Result<Option<CacheKey>, ErrorKind> {
+pub fn key(
+    worker: &LocalWorker,
+    job: &Job,
+    op: &FileOp,
+    base: &RootDir,
+) -> Result<Option<CacheKey>, ErrorKind> {
     let mut h = StableHasher::new("ctrbuild.relink.v1");
     h.put(op);
     let mut look = Look { base, h: &mut h };
@@ -108,7 +113,11 @@ impl Look<'_> {
             place = self.name(&so_far)?;
             if !matches!(place, Place::Dir) {
                 // Below what is missing, everything is missing. Anything else must be the last part.
-                return Ok(if so_far == path || matches!(place, Place::Missing) { place } else { Place::Other });
+                return Ok(if so_far == path || matches!(place, Place::Missing) {
+                    place
+                } else {
+                    Place::Other
+                });
             }
         }
         Ok(place)
@@ -146,7 +155,7 @@ impl Look<'_> {
                 (Place::Dir, Kind::Dir) => {
                     // The entry may equal what is there, and then it is not in the layer.
                     let stat = self.base.symlink_metadata(dest.join(&entry.rel)).map_err(crate::copy::io)?;
-                    self.h.u64(stat.st_mtime as u64).u64(stat.st_mtime_nsec as u64);
+                    self.h.u64(stat.st_mtime as u64).u64(stat.st_mtime_nsec);
                 }
                 _ => return Ok(false),
             }

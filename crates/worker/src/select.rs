@@ -162,7 +162,7 @@ impl Tree {
         let is_link = match selector.required.as_slice() {
             [] => false,
             _ => {
-                let root = self.root.resolve_parent(&clean(&selector.path)).map_err(io)?;
+                let root = self.root.resolve_parent(clean(&selector.path)).map_err(io)?;
                 self.lstat(&root)?.is_some_and(|s| FileType::from_raw_mode(s.st_mode).is_symlink())
             }
         };
@@ -250,7 +250,7 @@ impl Tree {
         let parts: Vec<&str> = clean.split('/').filter(|p| !p.is_empty()).collect();
         match parts.iter().position(|p| dockerfile::glob::has_wildcard(p)) {
             Some(first) if first > 0 && selector.wildcard => {
-                self.root.resolve(&format!("/{}", parts[..first].join("/"))).map(Some).map_err(io)
+                self.root.resolve(format!("/{}", parts[..first].join("/"))).map(Some).map_err(io)
             }
             _ => Ok(None),
         }
@@ -516,7 +516,7 @@ mod tests {
     fn patterns_do_not_see_a_file_that_is_named() {
         let (_dir, tree) = tree(&[]);
         let include = PathSelector { include: vec!["f".into()], ..selector("/*") };
-        assert_eq!(found(&tree, &include).unwrap_err().contains("not found"), true);
+        assert!(found(&tree, &include).unwrap_err().contains("not found"));
         std::fs::remove_file(_dir.path().join("dangling")).unwrap();
         assert_eq!(found(&tree, &include).unwrap(), ["/a", "/d/f", "/d/f"]);
     }

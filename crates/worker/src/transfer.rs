@@ -53,11 +53,14 @@ impl LocalWorker {
     async fn fetched(&self, source: &SourceOp) -> Result<FetchedFile, ErrorKind> {
         let name = serde_json::to_string(source).map_err(|e| ErrorKind::other(e.to_string()))?;
         let slot = self.sources.0.lock().unwrap_or_else(|e| e.into_inner()).entry(name).or_default().clone();
-        let fetch = || async { self.config.transfer.fetch(&self.config.store, source).await.map_err(Arc::new) };
+        let fetch =
+            || async { self.config.transfer.fetch(&self.config.store, source).await.map_err(Arc::new) };
         match slot.get_or_init(fetch).await {
             Ok(fetched) => Ok(fetched.clone()),
             Err(e) => Err(match &**e {
-                ErrorKind::Other { message, hint } => ErrorKind::Other { message: message.clone(), hint: hint.clone() },
+                ErrorKind::Other { message, hint } => {
+                    ErrorKind::Other { message: message.clone(), hint: hint.clone() }
+                }
                 other => ErrorKind::other(other.to_string()),
             }),
         }
@@ -69,7 +72,11 @@ impl LocalWorker {
 }
 
 impl LocalWorker {
-    pub(crate) async fn fetch_remote(&self, source: &SourceOp, _: &Job) -> Result<Vec<SnapshotId>, ErrorKind> {
+    pub(crate) async fn fetch_remote(
+        &self,
+        source: &SourceOp,
+        _: &Job,
+    ) -> Result<Vec<SnapshotId>, ErrorKind> {
         self.fetched(source).await.map(|f| vec![f.snapshot])
     }
 }

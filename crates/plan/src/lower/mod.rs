@@ -60,8 +60,7 @@ impl<'a> Lowering<'a> {
     }
 
     pub fn begin_stage(&mut self, name: &str, ignore_cache: bool, total: usize) {
-        let done = self.stage.total.min(0);
-        self.stage = StageProgress { name: name.to_string(), done, total, ignore_cache };
+        self.stage = StageProgress { name: name.to_string(), done: 0, total, ignore_cache };
     }
 
     pub fn finish(self) -> Graph {
