@@ -193,3 +193,19 @@ fn mounts_that_do_not_fit() {
     spec.mounts = vec![Mount::new("/a/x", tmpfs())];
     assert!(explain(&image.run_spec(spec).unwrap_err()).contains("symbolic links"));
 }
+
+/// What lies on top of the root would be found by way of "/..".
+#[test]
+fn nothing_is_above_the_root() {
+    let Some(image) = image() else { return };
+    std::os::unix::fs::symlink("../../../../../../..", image.lower().join("up")).unwrap();
+    for access in [sandbox::Access::ReadWrite, sandbox::Access::ReadOnly] {
+        let mut spec = image.step(
+            "for p in / /.. /../.. /up/ /up/.. /proc/self/root/.. /proc/self/cwd/..; do stat -c %i $p/; done | sort -u | wc -l; \
+             ls -a /../ | grep -c lower; grep -c ' / / ' /proc/self/mountinfo",
+        );
+        spec.root_access = access;
+        let (_, output) = image.run_spec(spec).unwrap();
+        assert_eq!(output, "1\n0\n1\n");
+    }
+}

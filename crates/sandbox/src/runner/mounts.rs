@@ -501,10 +501,32 @@ impl Builder {
         rustix::process::fchdir(&root).map_err(failed(slash, "entering"))?;
         rustix::process::pivot_root(".", ".")
             .map_err(failed(slash, "pivoting (the builder's root must not be an initramfs)"))?;
-        rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed(slash, "detaching the old root"))?;
         rustix::process::chdir("/").map_err(failed(slash, "entering"))?;
-        Ok(records)
+        // The old root now lies on top of the new one, and the staging area on top of it. A name like "/.." leads
+        // to what lies topmost, so that every single one has to go.
+        let own = mount_at(&root, "").map_err(failed(slash, "stat"))?;
+        for _ in 0..MAX_STACKED {
+            if mount_at(CWD, "/..").map_err(failed(slash, "stat"))? == own {
+                return Ok(records);
+            }
+            rustix::mount::unmount("/..", UnmountFlags::DETACH)
+                .map_err(failed(slash, "detaching the old root"))?;
+        }
+        Err(failed(slash, "detaching the old root")(io::Error::from_raw_os_error(libc::EBUSY)))
     }
+}
+
+/// Mounts that may lie on top of the new root after pivoting.
+const MAX_STACKED: usize = 64;
+
+/// The mount that a path leads to; an empty one means the open file itself.
+fn mount_at(at: impl AsFd, path: &str) -> io::Result<u64> {
+    let stat = rustix::fs::statx(at, path, AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        // Before Linux 5.8, which can't have made the mounts.
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    }
+    Ok(stat.stx_mnt_id)
 }
 
 /// What `path` of the host leads to. The namespace still has the host's mounts then.
