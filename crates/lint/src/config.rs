@@ -23,7 +23,6 @@
 use crate::IgnoreFile;
 use crate::custom::{CustomRule, CustomRuleV1};
 use crate::rule::{Default as RuleDefault, Group, Rule};
-use crate::rules::find_rule;
 use diagnostic::Severity;
 use dockerfile::glob;
 use oci::Platform;
@@ -351,9 +350,4 @@ pub fn glob_matches(pattern: &str, path: &str) -> bool {
     let deep = |pattern: &str| glob::matches_deep(pattern, path).unwrap_or(false);
     let name = path.rsplit('/').next().unwrap_or(path);
     deep(pattern) || (!pattern.contains('/') && glob::matches(pattern, name).unwrap_or(false))
-}
-
-/// Whether a name in the configuration is known, for `explain`.
-pub fn is_rule(name: &str) -> bool {
-    find_rule(name).is_some()
 }

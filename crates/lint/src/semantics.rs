@@ -76,7 +76,7 @@ pub struct Fatal {
     pub message: String,
     /// Where.
     pub range: TextRange,
-    /// Whether the parser reports it already.
+    /// Whether the parser or another check reports it already.
     pub known: bool,
 }
 

@@ -31,6 +31,8 @@ pub fn read(path: &Path) -> Result<SourceFile, Error> {
 struct Done {
     parsed: Parsed,
     report: Report,
+    /// Errors of the parser are not among the findings.
+    apart: bool,
 }
 
 pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
@@ -81,7 +83,7 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
             (Some(baseline), _) => baseline.drop_known(&parsed, &mut report.findings),
             _ => {}
         }
-        all.push(Done { parsed, report });
+        all.push(Done { parsed, report, apart: options.profile == Profile::Buildkit });
     }
     if args.snapshot || args.diff {
         return Ok(if drifted { ExitCode::FAILURE } else { ExitCode::SUCCESS });
@@ -105,7 +107,7 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
     let failed = threshold.is_some_and(|threshold| {
         all.iter().any(|done| {
             let worst = done.report.findings.iter().map(|finding| finding.diagnostic.severity).min();
-            worst.is_some_and(|worst| worst <= threshold) || !done.report.errors.is_empty()
+            worst.is_some_and(|worst| worst <= threshold) || (done.apart && !done.report.errors.is_empty())
         })
     });
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -136,7 +138,7 @@ fn show(args: &LintArgs, all: &[Done]) -> Result<(), Error> {
         None => drop(std::io::stdout().write_all(text.as_bytes())),
     }
     // In BuildKit's profile only its checks are data; why a recipe can't be built is for people.
-    for done in all.iter().filter(|done| done.report.findings.iter().all(|finding| finding.rule.is_some())) {
+    for done in all.iter().filter(|done| done.apart) {
         for error in &done.report.errors {
             eprint!("{}", diagnostic::render(&done.parsed.source, error, Color::Never));
         }

@@ -60,8 +60,9 @@ fn read(path: &Path) -> Result<Input, Error> {
 fn is_recipe(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let stem = ["dockerfile", "containerfile"];
-    let ignored =
-        lower.ends_with(".dockerignore") || lower.ends_with(".containerignore") || lower.ends_with('~');
+    // Files beside recipes that are named after them.
+    let others = [".dockerignore", ".containerignore", "~", ".snap", ".md", ".orig", ".rej", ".bak", ".swp"];
+    let ignored = others.iter().any(|end| lower.ends_with(end));
     !ignored
         && stem.iter().any(|stem| {
             lower == *stem
@@ -247,7 +248,9 @@ mod tests {
         ] {
             assert!(is_recipe(name), "{name}");
         }
-        for name in ["Dockerfiles", "Dockerfile.dockerignore", "mydockerfile", "Dockerfile~"] {
+        for name in
+            ["Dockerfiles", "Dockerfile.dockerignore", "mydockerfile", "Dockerfile~", "Dockerfile.snap"]
+        {
             assert!(!is_recipe(name), "{name}");
         }
     }

@@ -39,7 +39,7 @@ impl<'a> Walk<'a> {
                 && !is_reference(image)
             {
                 let message = format!("failed to parse stage name {image:?}");
-                self.stop(stage.from.range, message, false);
+                self.stop(stage.from.range, message, stage.base().contains('$'));
             }
         }
         for ((index, stage), (base, reads)) in stages.iter().enumerate().zip(bases.into_iter().zip(reads)) {
@@ -56,11 +56,7 @@ impl<'a> Walk<'a> {
             Ok(expansion) => {
                 self.undeclared(expansion, place, stage.from.node.base.range, &globals);
                 if expansion.text.is_empty() {
-                    self.stop(
-                        place.range,
-                        format!("base name ({}) should not be blank", stage.base()),
-                        false,
-                    );
+                    self.stop(place.range, format!("base name ({}) should not be blank", stage.base()), true);
                 }
                 match names.get(&expansion.text) {
                     Some(index) => Base::Stage(*index),
