@@ -16,8 +16,9 @@ use worker::{Entered, FailedStep};
 pub fn run(global: &Global, args: &ShellArgs) -> Result<ExitCode, Error> {
     let session = machine::session(global)?;
     let Some(step) = FailedStep::load(&session.store).map_err(|e| Error::from(&e))? else {
-        return Err(Error::new(ErrorKind::NotFound, "no failed step is kept")
-            .hint("the next build that fails keeps its step; `ctrbuild prune` may have removed the last one"));
+        return Err(Error::new(ErrorKind::NotFound, "no failed step is kept").hint(
+            "the next build that fails keeps its step; `ctrbuild prune` may have removed the last one",
+        ));
     };
     let runtime = sandbox::Runtime::new()?;
     let enter = |input, output| {
@@ -36,7 +37,8 @@ pub fn run(global: &Global, args: &ShellArgs) -> Result<ExitCode, Error> {
         terminal.follow(entered)?
     } else {
         let own = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().map_err(failed);
-        let output = Stdio { stdout: own(std::io::stdout().as_fd())?, stderr: own(std::io::stderr().as_fd())? };
+        let output =
+            Stdio { stdout: own(std::io::stdout().as_fd())?, stderr: own(std::io::stderr().as_fd())? };
         let entered = enter(Input::Stream(own(std::io::stdin().as_fd())?), output)?;
         wait(entered, |_| {})?
     };

@@ -62,10 +62,19 @@ fn working_directories_in_proc() {
     everybody(|b| {
         for n in 3..20 {
             // With a folder of that name in the image, and without.
-            b.attack_by(&format!("FROM base\nWORKDIR /proc/self/fd/{n}\nRUN echo x > pwned; ls; cat ../file\n"), &[]);
+            b.attack_by(
+                &format!("FROM base\nWORKDIR /proc/self/fd/{n}\nRUN echo x > pwned; ls; cat ../file\n"),
+                &[],
+            );
         }
         for dir in ["/proc/1/root", "/proc/self/cwd/../../..", "/proc/1/cwd"] {
-            b.attack_by(&format!("FROM base\nWORKDIR {dir}\nRUN echo x > pwned; cat {}/file; true\n", b.canary().display()), &[]);
+            b.attack_by(
+                &format!(
+                    "FROM base\nWORKDIR {dir}\nRUN echo x > pwned; cat {}/file; true\n",
+                    b.canary().display()
+                ),
+                &[],
+            );
         }
     });
 }
@@ -120,8 +129,11 @@ fn mounts_through_links() {
 fn cache_ids_are_names_not_paths() {
     everybody(|b| {
         let canary = b.canary().display().to_string();
-        for id in ["../../../../../canary", "..", ".", &canary, "a/../../b", "a%2f..", "shared.lock", "x\u{1b}[2J"] {
-            let recipe = format!("FROM base\nRUN --mount=type=cache,id={id},target=/c echo x > /c/pwned; ls /c\n");
+        for id in
+            ["../../../../../canary", "..", ".", &canary, "a/../../b", "a%2f..", "shared.lock", "x\u{1b}[2J"]
+        {
+            let recipe =
+                format!("FROM base\nRUN --mount=type=cache,id={id},target=/c echo x > /c/pwned; ls /c\n");
             b.attack_by(&recipe, &[]).ok();
             b.attack_by(&recipe, &["--build-arg", "BUILDKIT_CACHE_MOUNT_NS=../../.."]).ok();
         }
@@ -131,12 +143,17 @@ fn cache_ids_are_names_not_paths() {
 #[test]
 fn users_that_wrap_around() {
     everybody(|b| {
-        for user in ["4294967296", "4294967295", "-1", "2147483648", "0:4294967296", "99999999999999999999", "+0x0"] {
+        for user in
+            ["4294967296", "4294967295", "-1", "2147483648", "0:4294967296", "99999999999999999999", "+0x0"]
+        {
             let said = b.attack_by(&format!("FROM base\nUSER {user}\nRUN id\n"), &[]).err();
             assert!(!said.contains("uid=0"), "{user}: {said}");
             assert!(said.contains("range") || said.contains("unable to find"), "{user}: {said}");
         }
-        let said = b.attack_by("FROM base\nRUN echo '0:x:1000:1000::/:/bin/sh' >> /etc/passwd\nUSER 0\nRUN id -u\n", &[]);
+        let said = b.attack_by(
+            "FROM base\nRUN echo '0:x:1000:1000::/:/bin/sh' >> /etc/passwd\nUSER 0\nRUN id -u\n",
+            &[],
+        );
         assert!(said.stderr.contains("uid") || said.code == Some(0), "{}", said.stderr);
     });
 }
@@ -146,7 +163,8 @@ fn passwd_files_that_are_none() {
     everybody(|b| {
         let canary = b.canary();
         hostile_base(b, "fifo", |root| {
-            let made = Command::new("mkfifo").arg(root.join("etc/passwd")).arg(root.join("etc/group")).status();
+            let made =
+                Command::new("mkfifo").arg(root.join("etc/passwd")).arg(root.join("etc/group")).status();
             assert!(made.unwrap().success());
         });
         hostile_base(b, "huge", |root| {
@@ -168,7 +186,13 @@ fn passwd_files_that_are_none() {
 #[test]
 fn host_names_with_more_in_them() {
     everybody(|b| {
-        for host in ["a\nb:1.2.3.4", "a:1.2.3.4\n6.6.6.6 deb.debian.org", "a b:1.2.3.4", "a:not-an-address", ":1.2.3.4"] {
+        for host in [
+            "a\nb:1.2.3.4",
+            "a:1.2.3.4\n6.6.6.6 deb.debian.org",
+            "a b:1.2.3.4",
+            "a:not-an-address",
+            ":1.2.3.4",
+        ] {
             let outcome = b.attack_by("FROM base\nRUN cat /etc/hosts\n", &["--add-host", host]);
             assert_ne!(outcome.code, Some(0), "{host:?}: {}", outcome.stderr);
         }
@@ -246,22 +270,25 @@ fn devices_can_not_be_opened() {
 #[test]
 fn privileges_only_when_allowed() {
     everybody(|b| {
-        for (step, flag) in [
-            ("--security=insecure", "security.insecure"),
-            ("--network=host", "network.host"),
-        ] {
+        for (step, flag) in [("--security=insecure", "security.insecure"), ("--network=host", "network.host")]
+        {
             let said = b.attack_by(&format!("FROM base\nRUN {step} id\n"), &[]).err();
             assert!(said.contains(&format!("{flag} is not allowed")), "{said}");
             b.attack_by(&format!("FROM base\nRUN {step} id\n"), &["--allow", flag]).ok();
         }
         // A flag in a variable, a default of an ARG, a trigger.
-        let said = b
-            .attack_by("FROM base AS a\nONBUILD RUN --security=insecure id\nFROM a\nRUN id\n", &[])
-            .err();
+        let said =
+            b.attack_by("FROM base AS a\nONBUILD RUN --security=insecure id\nFROM a\nRUN id\n", &[]).err();
         assert!(said.contains("security.insecure is not allowed"), "{said}");
         let recipe = "FROM base\nRUN grep -E '^Cap(Inh|Bnd|Eff|Amb)|NoNewPrivs|Seccomp:' /proc/self/status\n";
         let said = b.attack_by(recipe, &["--no-cache"]).stderr;
-        for line in ["CapInh:␉0000000000000000", "CapEff:␉00000000a80425fb", "CapBnd:␉00000000a80425fb", "CapAmb:␉0000000000000000", "Seccomp:␉2"] {
+        for line in [
+            "CapInh:␉0000000000000000",
+            "CapEff:␉00000000a80425fb",
+            "CapBnd:␉00000000a80425fb",
+            "CapAmb:␉0000000000000000",
+            "Seccomp:␉2",
+        ] {
             assert!(said.contains(line), "{line} is missing in {said}");
         }
     });

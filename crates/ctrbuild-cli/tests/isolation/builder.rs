@@ -109,10 +109,18 @@ impl Builder {
         let describe = |path: &Path| {
             let m = fs::symlink_metadata(path).unwrap();
             // The executable is large; a write to it would change its times.
-            let content = if m.is_file() && path != self.program { fs::read(path).unwrap() } else { Vec::new() };
+            let content =
+                if m.is_file() && path != self.program { fs::read(path).unwrap() } else { Vec::new() };
             let sum = content.iter().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(*b)));
             let times = (m.mtime(), m.mtime_nsec());
-            format!("{} {:o} {}:{} {} {times:?} {sum:x}\n", path.display(), m.mode(), m.uid(), m.gid(), m.size())
+            format!(
+                "{} {:o} {}:{} {} {times:?} {sum:x}\n",
+                path.display(),
+                m.mode(),
+                m.uid(),
+                m.gid(),
+                m.size()
+            )
         };
         let mut names: Vec<PathBuf> =
             fs::read_dir(self.canary()).unwrap().map(|e| e.unwrap().path()).collect();
@@ -194,7 +202,8 @@ pub fn marker() -> String {
 
 /// Processes with this argument.
 pub fn processes(argument: &str) -> usize {
-    let lines = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| fs::read(e.path().join("cmdline")).ok());
+    let lines =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|e| fs::read(e.path().join("cmdline")).ok());
     lines.filter(|line| line.split(|b| *b == 0).any(|arg| arg == argument.as_bytes())).count()
 }
 

@@ -13,7 +13,8 @@ fn ssh_agents() {
             return;
         }
         let key = b.place.path(if b.is_root() { "home/key" } else { "user/key" });
-        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "me", "-f"]).arg(&key)).ok();
+        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "me", "-f"]).arg(&key))
+            .ok();
         // ssh-keygen wants its keys private; the builder must be able to read it.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         fs::set_permissions(&key, mode).unwrap();
@@ -34,7 +35,10 @@ fn ssh_agents() {
             assert!(said.stderr.contains(expected), "{expected} is missing in {}", said.stderr);
         }
         let missing = b.build("FROM base\nRUN --mount=type=ssh,required true\n", &[]).err();
-        assert!(missing.contains("ssh agent \"default\" is not available") && missing.contains("--ssh default"), "{missing}");
+        assert!(
+            missing.contains("ssh agent \"default\" is not available") && missing.contains("--ssh default"),
+            "{missing}"
+        );
         b.build("FROM base\nRUN --mount=type=ssh test -z \"$SSH_AUTH_SOCK\"\n", &[]).ok();
         let said = b.build("FROM base\nRUN true\n", &["--ssh", "default"]).err();
         assert!(said.contains("SSH_AUTH_SOCK is not set"), "{said}");
@@ -97,7 +101,10 @@ fn timeouts_are_named() {
         let slow = marker();
         let started = std::time::Instant::now();
         let said = b.build(&format!("FROM base\nRUN sleep {slow}\n"), &["--step-timeout", "1"]).err();
-        assert!(said.contains("timed out") && said.contains("--step-timeout") && said.contains(">>> RUN"), "{said}");
+        assert!(
+            said.contains("timed out") && said.contains("--step-timeout") && said.contains(">>> RUN"),
+            "{said}"
+        );
         assert!(started.elapsed().as_secs() < 20);
         assert_eq!(processes(&slow), 0);
     });
@@ -123,9 +130,7 @@ fn allow_lists() {
         let port = server();
         let allowed = format!("127.0.0.1:{port},deb.example:80,*.wild.example:443");
         let step = |script: &str| format!("FROM base\nRUN --mount=type=tmpfs,target=/x {script}\n");
-        let proxied = |request: &str| {
-            format!("printf '{request}' | nc 127.0.0.1 3128 | tr -d '\\r'; ")
-        };
+        let proxied = |request: &str| format!("printf '{request}' | nc 127.0.0.1 3128 | tr -d '\\r'; ");
         let script = [
             proxied(&format!("GET http://127.0.0.1:{port}/ HTTP/1.0\\r\\n\\r\\n")),
             proxied("CONNECT evil.example:443 HTTP/1.1\\r\\n\\r\\n"),
@@ -165,7 +170,8 @@ fn allow_lists() {
 fn logs_are_whole_on_disk_and_bounded_in_number() {
     let Some(b) = Builder::root() else { return };
     b.build("FROM base\nRUN seq 100000\n", &["--quiet"]).ok();
-    let builds = || fs::read_dir(b.store().join("logs")).unwrap().flatten().map(|e| e.path()).collect::<Vec<_>>();
+    let builds =
+        || fs::read_dir(b.store().join("logs")).unwrap().flatten().map(|e| e.path()).collect::<Vec<_>>();
     let log = fs::read_dir(&builds()[0]).unwrap().next().unwrap().unwrap().path();
     assert_eq!(fs::read_to_string(log).unwrap().lines().count(), 100_000);
     for n in 0..120 {
@@ -178,7 +184,9 @@ fn logs_are_whole_on_disk_and_bounded_in_number() {
 #[test]
 fn foreign_programs_name_what_is_missing() {
     let Some(b) = Builder::root() else { return };
-    if fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|d| d.flatten().any(|e| e.file_name() == "qemu-s390x")) {
+    if fs::read_dir("/proc/sys/fs/binfmt_misc")
+        .is_ok_and(|d| d.flatten().any(|e| e.file_name() == "qemu-s390x"))
+    {
         return println!("skipped: an emulator is registered");
     }
     let context = b.place.context_in("foreign", &[("Dockerfile", "FROM scratch\nCOPY p /p\nRUN [\"/p\"]\n")]);
