@@ -22,6 +22,8 @@ pub struct Context<'a> {
     pub nodes: Vec<Node<'a>>,
     /// The platform the recipe is for.
     pub platform: oci::Platform,
+    /// Whether another stage starts from a stage, and whether it ends up in the last one.
+    stage_uses: Vec<(bool, bool)>,
     /// First bytes and first lines of all instructions.
     starts: Vec<(TextRange, u32)>,
 }
@@ -85,9 +87,26 @@ impl<'a> Context<'a> {
         let semantics =
             semantics::walk(parsed, &Facts { platform: &platform, ignore: options.ignore.as_ref() });
         let starts = parsed.statements.iter().map(|node| (node.range, node.lines.first)).collect();
-        let mut cx = Self { parsed, options, semantics, nodes: Vec::new(), platform, starts };
+        let mut cx =
+            Self { parsed, options, semantics, nodes: Vec::new(), platform, stage_uses: Vec::new(), starts };
+        cx.read_uses();
         cx.read_nodes();
         cx
+    }
+
+    fn read_uses(&mut self) {
+        let mut uses = vec![(false, false); self.stages().len()];
+        for stage in 0..uses.len() {
+            if let Some(base) = self.parent(stage).and_then(|base| uses.get_mut(base)) {
+                base.0 = true;
+            }
+        }
+        let mut at = uses.len().checked_sub(1);
+        while let Some(index) = at {
+            uses[index].1 = true;
+            at = self.parent(index).filter(|parent| *parent < index);
+        }
+        self.stage_uses = uses;
     }
 
     fn read_nodes(&mut self) {
@@ -217,19 +236,24 @@ impl<'a> Context<'a> {
 
     /// Whether the last stage starts from this one, or is it.
     pub fn in_result(&self, stage: usize) -> bool {
-        let mut at = self.stages().len().checked_sub(1);
-        while let Some(index) = at {
-            if index == stage {
-                return true;
-            }
-            at = self.parent(index).filter(|parent| *parent < index);
-        }
-        false
+        self.stage_uses.get(stage).is_some_and(|uses| uses.1)
+    }
+
+    /// Whether another stage starts from this one.
+    pub fn is_base(&self, stage: usize) -> bool {
+        self.stage_uses.get(stage).is_some_and(|uses| uses.0)
     }
 
     /// Nodes of one stage.
     pub fn of_stage(&self, stage: usize) -> impl Iterator<Item = &Node<'a>> {
-        self.nodes.iter().filter(move |node| node.stage == stage)
+        let start = self.nodes.partition_point(|node| node.stage < stage);
+        self.nodes[start..].iter().take_while(move |node| node.stage == stage)
+    }
+
+    /// The instruction that starts on a line; ONBUILD, not its trigger.
+    pub fn node_at(&self, line: u32) -> Option<&Node<'a>> {
+        let start = self.nodes.partition_point(|node| node.located.lines.first < line);
+        self.nodes.get(start).filter(|node| node.located.lines.first == line)
     }
 
     /// Every RUN with its script, of shells that rules read.

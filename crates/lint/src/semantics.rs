@@ -163,6 +163,7 @@ pub fn walk(parsed: &Parsed, facts: &Facts<'_>) -> Semantics {
         out: Semantics::default(),
         lexer: Lexer::new(parsed.recipe.directives.escape.as_char()),
         casing_lower: false,
+        kept: 0,
     };
     walk.run();
     walk.out
@@ -174,6 +175,8 @@ pub(crate) struct Walk<'a> {
     pub out: Semantics,
     pub lexer: Lexer,
     casing_lower: bool,
+    /// How much was remembered so far.
+    pub(crate) kept: usize,
 }
 
 /// The place of an instruction, for events.
@@ -265,7 +268,7 @@ impl<'a> Walk<'a> {
                         "MAINTAINER is deprecated: use LABEL org.opencontainers.image.authors".to_owned();
                     self.report(Check::MaintainerDeprecated, place, scope, statement.keyword.range, message);
                 }
-                "from" => self.from_words(statement, place),
+                "from" => self.words_of_from(statement, place),
                 _ => {}
             }
             while errors.peek().is_some_and(|error| error.lines.first == statement.lines.first) {
@@ -296,7 +299,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn from_words(&mut self, statement: &dockerfile::syntax::Statement, place: Place) {
+    fn words_of_from(&mut self, statement: &dockerfile::syntax::Statement, place: Place) {
         let scope = Some(place.line);
         let keyword = statement.keyword.value.as_str();
         if let [_, _, name] = statement.args.as_slice()

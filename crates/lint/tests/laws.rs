@@ -87,3 +87,19 @@ fn time_is_bounded() {
         assert!(start.elapsed().as_secs() < 5, "{}", &text[..6]);
     }
 }
+
+/// Many variables, stages or findings take time that grows with the text and not with its square.
+#[test]
+fn large_recipes_end() {
+    let many = |line: &dyn Fn(usize) -> String| (0..20_000).map(line).collect::<String>();
+    for text in [
+        format!("FROM a\n{}", many(&|n| format!("ENV v{n}=1\n"))),
+        many(&|n| format!("FROM a{n} as s{n}\nCOPY --from=s{} a b\n", n / 2)),
+        format!("FROM a\n{}", many(&|n| format!("CMD x{n}\n"))),
+    ] {
+        let start = std::time::Instant::now();
+        let parsed = dockerfile::parse(SourceFile::new("Dockerfile", text));
+        lint::lint(&parsed, &Options::default());
+        assert!(start.elapsed().as_secs() < 60, "{} s", start.elapsed().as_secs());
+    }
+}

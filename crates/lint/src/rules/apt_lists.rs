@@ -21,8 +21,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends curl=7.88.* && 
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (node, _, script) in cx.runs() {
-        let used = cx.is_last(node.stage)
-            || (0..cx.stages().len()).any(|stage| cx.parent(stage) == Some(node.stage));
+        let used = cx.is_last(node.stage) || cx.is_base(node.stage);
         let mounted = node.has_cache_at("/var/lib/apt/lists")
             || (node.has_cache_at("/var/lib/apt") && node.has_cache_at("/var/cache/apt"));
         let cleaned = script.calls.iter().any(|call| {

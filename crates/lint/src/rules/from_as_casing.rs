@@ -19,10 +19,8 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     out.events_with(Check::FromAsCasing, |event, finding| {
-        let lower = cx
-            .stages()
-            .iter()
-            .any(|stage| stage.from.lines.first == event.line && stage.from.keyword.value.starts_with('f'));
+        let at = cx.stages().partition_point(|stage| stage.from.lines.first < event.line);
+        let lower = cx.stages().get(at).is_some_and(|stage| stage.from.keyword.value.starts_with('f'));
         let word = if lower { "as" } else { "AS" };
         if cx.source().slice(event.range).eq_ignore_ascii_case(word) {
             finding.fix(Fix::replace(format!("write {word}"), Applicability::Safe, event.range, word));

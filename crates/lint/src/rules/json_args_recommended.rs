@@ -21,7 +21,7 @@ CMD ["nginx", "-g", "daemon"]
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     out.events_with(Check::JsonArgsRecommended, |event, finding| {
-        let node = cx.nodes.iter().find(|node| node.located.lines.first == event.line && !node.onbuild);
+        let node = cx.node_at(event.line).filter(|node| node.located.keyword.range == event.range);
         if let Some(fix) = node.and_then(|node| super::shared::exec_form(cx, node)) {
             finding.fix(fix);
         }

@@ -22,9 +22,7 @@ LABEL org.opencontainers.image.authors="a@example.com"
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     let escape = cx.parsed.recipe.directives.escape.as_char();
     out.events_with(Check::MaintainerDeprecated, |event, finding| {
-        let Some(node) = cx.nodes.iter().find(|node| node.located.keyword.range == event.range) else {
-            return;
-        };
+        let Some(node) = cx.node_at(event.line) else { return };
         let Instruction::Maintainer(maintainer) = node.instruction else { return };
         if node.located.lines.first != node.located.lines.last {
             return;

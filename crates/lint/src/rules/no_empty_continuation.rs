@@ -26,9 +26,9 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     let text = cx.source().text();
     out.events_with(Check::NoEmptyContinuation, |event, finding| {
         let Some(first) = event.detail else { return };
-        let Some(item) = cx.parsed.tree.items().iter().find(|item| item.range.contains(first.start)) else {
-            return;
-        };
+        let items = cx.parsed.tree.items();
+        let at = items.partition_point(|item| item.range.end <= first.start);
+        let Some(item) = items.get(at) else { return };
         let mut edits = Vec::new();
         let mut at = item.range.start;
         // Heredoc bodies keep their blank lines: those are behind the line the event is about.

@@ -21,13 +21,16 @@ COPY --from=build /a /a
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
+    let mut names = std::collections::HashSet::new();
+    let mut stages = cx.stages().iter().peekable();
     for node in cx.nodes.iter().filter(|node| !node.onbuild) {
+        while let Some(stage) = stages.next_if(|stage| stage.index <= node.stage) {
+            names.extend(stage.name.as_deref());
+        }
         let Instruction::Copy(copy) = node.instruction else { continue };
         let Some(from) = &copy.from else { continue };
         let name = from.value.trim_matches(['"', '\'']);
-        let known = cx.stages()[..=node.stage]
-            .iter()
-            .any(|stage| stage.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name)));
+        let known = names.contains(name.to_lowercase().as_str());
         let index = name.parse::<usize>().is_ok_and(|index| index <= node.stage);
         if !known && !index && !name.contains(':') {
             out.report(from.range, format!("no earlier stage is called {name:?}"));

@@ -18,13 +18,13 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    for (stage, from) in cx.froms() {
+    let mut names = std::collections::HashSet::new();
+    for (_, from) in cx.froms() {
         let base = from.node.base.as_str().trim_matches(['"', '\'']);
         let parts = super::shared::image_parts(base);
         let name = parts.name.rsplit('/').next().unwrap_or(parts.name);
-        let earlier = cx.stages()[..stage.index]
-            .iter()
-            .any(|other| other.from.node.name.as_ref().is_some_and(|name| name.value == base));
+        let earlier = names.contains(base);
+        names.extend(from.node.name.as_ref().map(Word::as_str));
         if base != "scratch"
             && !parts.digest
             && parts.tag.is_none()

@@ -21,8 +21,7 @@ RUN yarn install && yarn cache clean
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (node, _, script) in cx.runs() {
-        let used = cx.is_last(node.stage)
-            || (0..cx.stages().len()).any(|stage| cx.parent(stage) == Some(node.stage));
+        let used = cx.is_last(node.stage) || cx.is_base(node.stage);
         let forgot = super::shared::forgets_to_clean(
             &script.calls,
             |call| call.is("yarn", &["install"]),

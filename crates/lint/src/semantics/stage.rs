@@ -14,6 +14,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Names that are set for a scanner and are no variables.
 const NO_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
+/// Most variables, counted once for each instruction, that are remembered.
+const MAX_KEPT: usize = 500_000;
+
 /// The last of each instruction that may be given once a stage.
 #[derive(Default)]
 struct Once {
@@ -190,12 +193,9 @@ impl<'a> Walk<'a> {
             }
             all.push(reads);
         }
-        for start in 0..count {
-            if reaches(&all, start, start) {
-                let message = format!("circular dependency detected on stage: {start}");
-                self.stop(stages[start].from.range, message, false);
-                break;
-            }
+        if let Some(stage) = first_in_circle(&all).and_then(|index| stages.get(index)) {
+            let message = format!("circular dependency detected on stage: {}", stage.index);
+            self.stop(stage.from.range, message, false);
         }
         for (range, image) in images {
             if image != "scratch" && !is_reference(&image) {
@@ -235,11 +235,21 @@ impl<'a> Walk<'a> {
         let mut before = Vec::with_capacity(stage.instructions.len());
         for step in steps(stage, base_stage) {
             if step.index.is_some() {
-                before.push(state.clone());
+                before.push(self.keep(&state, before.last()));
             }
             self.step(index, &step, &mut state, &mut once, names);
         }
         StageFacts { base, before, end: state, reads }
+    }
+
+    /// What is set here, or what was set where remembering became too much: each change of a remembered set
+    /// of variables copies it.
+    fn keep(&mut self, state: &State, last: Option<&State>) -> State {
+        self.kept += state.env.0.len() + state.image_env.0.len() + 1;
+        match self.kept <= MAX_KEPT {
+            true => state.clone(),
+            false => last.cloned().unwrap_or_default(),
+        }
     }
 
     /// Expands a word as BuildKit does, and reports variables that do not exist.
@@ -320,11 +330,10 @@ impl<'a> Walk<'a> {
                 }
             }
             Instruction::Env(env) => {
-                let before = state.clone();
                 let mut set = Vec::new();
                 for pair in &env.pairs {
-                    let key = self.expand(self.lexer, &pair.key, pair.range, step, &before);
-                    let value = self.expand(self.lexer, &pair.value, pair.range, step, &before);
+                    let key = self.expand(self.lexer, &pair.key, pair.range, step, state);
+                    let value = self.expand(self.lexer, &pair.value, pair.range, step, state);
                     if let (Some(key), Some(value)) = (key, value) {
                         set.push((pair, key, value));
                     }
@@ -576,18 +585,25 @@ pub(crate) fn is_remote(path: &str) -> bool {
     ["http://", "https://", "git://", "git@", "ssh://"].iter().any(|scheme| path.starts_with(scheme))
 }
 
-fn reaches(graph: &[BTreeSet<usize>], from: usize, to: usize) -> bool {
-    let mut seen = BTreeSet::new();
-    let mut open = vec![from];
-    while let Some(at) = open.pop() {
-        for next in graph.get(at).into_iter().flatten() {
-            if *next == to {
-                return true;
-            }
-            if seen.insert(*next) {
-                open.push(*next);
+/// The first stage that waits for itself, or for one that does.
+fn first_in_circle(reads: &[BTreeSet<usize>]) -> Option<usize> {
+    let mut waiting: Vec<usize> = reads.iter().map(BTreeSet::len).collect();
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); reads.len()];
+    for (reader, sources) in reads.iter().enumerate() {
+        for source in sources {
+            if let Some(list) = readers.get_mut(*source) {
+                list.push(reader);
             }
         }
     }
-    false
+    let mut ready: Vec<usize> = (0..reads.len()).filter(|stage| waiting[*stage] == 0).collect();
+    while let Some(done) = ready.pop() {
+        for reader in &readers[done] {
+            waiting[*reader] -= 1;
+            if waiting[*reader] == 0 {
+                ready.push(*reader);
+            }
+        }
+    }
+    waiting.iter().position(|left| *left > 0)
 }
