@@ -291,17 +291,21 @@ impl<'a> Planner<'a> {
     }
 
     fn dependencies(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        let node = &self.nodes[id];
-        let base = match node.base {
+        let base = match self.nodes[id].base {
             Base::Stage(base) => Some(base),
             _ => None,
         };
-        let replaced = matches!(node.base, Base::Context { .. });
-        let sources =
-            node.commands.iter().filter(move |_| !replaced).flat_map(|c| c.sources.iter().flatten().copied());
-        base.into_iter().chain(sources)
+        base.into_iter().chain(self.sources_of(id))
     }
 
+    /// The stages that a stage copies and mounts from.
+    fn sources_of(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let node = &self.nodes[id];
+        let replaced = matches!(node.base, Base::Context { .. });
+        node.commands.iter().filter(move |_| !replaced).flat_map(|c| c.sources.iter().flatten().copied())
+    }
+
+    /// Cycles of COPY and mounts. One that leads through a FROM shows later, as a source that is not yet there.
     fn refuse_cycles(&self) -> Result<(), PlanError> {
         #[derive(Clone, Copy, PartialEq)]
         enum Mark {
@@ -312,7 +316,7 @@ impl<'a> Planner<'a> {
         let mut marks = vec![Mark::New; self.nodes.len()];
         // Depth first without recursion: a recipe may have very many stages.
         for start in 0..self.stage_count {
-            let mut path = vec![(start, self.dependencies(start).collect::<Vec<_>>())];
+            let mut path = vec![(start, self.sources_of(start).collect::<Vec<_>>())];
             if marks[start] != Mark::New {
                 continue;
             }
@@ -328,7 +332,7 @@ impl<'a> Planner<'a> {
                         let lines = user
                             .commands
                             .iter()
-                            .find(|c| c.sources.contains(&Some(next)))
+                            .rfind(|c| c.sources.contains(&Some(next)))
                             .map_or(user.lines, |c| c.instruction.lines);
                         let name = &self.nodes[next].name;
                         return Err(PlanError::new(format!("circular dependency detected on stage: {name}"))
@@ -337,7 +341,7 @@ impl<'a> Planner<'a> {
                     }
                     Some(next) if marks[next] == Mark::New => {
                         marks[next] = Mark::Open;
-                        let deps = self.dependencies(next).collect();
+                        let deps = self.sources_of(next).collect();
                         path.push((next, deps));
                     }
                     Some(_) => {}
@@ -478,7 +482,8 @@ impl<'a> Planner<'a> {
     }
 
     fn lower(self, target: NodeId, needed: &BTreeSet<NodeId>) -> Result<Outcome, PlanError> {
-        let mut lowering = Lowering::new(self.request, &self.global_args, self.escape, &self.target_platform);
+        let epoch = self.epoch()?;
+        let mut lowering = Lowering::new(self.request, &self.global_args, self.escape, epoch);
         let mut states: BTreeMap<NodeId, StageState> = BTreeMap::new();
         // Images first: a stage may copy from one that is named later in the recipe.
         let order = needed
@@ -521,7 +526,6 @@ impl<'a> Planner<'a> {
         let platform = state.image.platform().normalize();
         state.image.set_platform(&platform);
         let result = lowering.as_root(&mut state);
-        let epoch = self.epoch()?;
         let unused_args = self.unused_args();
         Ok(Outcome::Plan(Box::new(Plan {
             platform,

@@ -37,7 +37,8 @@ impl CacheMount {
         fresh: bool,
     ) -> Result<Self, ErrorKind> {
         let mut h = StableHasher::new("ctrbuild.cache-mount.v1");
-        h.put(id).put(source);
+        // Without a start from elsewhere, the source is a place in the folder that all share.
+        h.put(id).put(if from.is_empty() { "" } else { source });
         h.u64(from.len() as u64);
         for layer in from {
             h.put(layer.as_str());

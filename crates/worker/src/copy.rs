@@ -175,7 +175,9 @@ impl Target<'_> {
             Some(mode) if !FileType::from_raw_mode(mode).is_dir() => {
                 Err(ErrorKind::other(format!("cannot copy to non-directory: {}", to.display())))
             }
-            Some(_) if is_root || entry.implied => Ok(Finish::Nothing),
+            Some(_) if is_root => Ok(Finish::Nothing),
+            // As BuildKit: a parent that is there already takes the source's mode, but not its owner.
+            Some(_) if entry.implied => Ok(Finish::Mode),
             Some(_) => Ok(Finish::Metadata),
         }
     }
@@ -183,6 +185,7 @@ impl Target<'_> {
     fn close_dir(&self, dir: Option<(&Entry, PathBuf, Finish)>) -> Result<(), ErrorKind> {
         match dir {
             Some((entry, to, Finish::Metadata)) => self.finish(entry, &to),
+            Some((entry, to, Finish::Mode)) => self.root.chmod(to, entry.mode).map_err(io),
             _ => Ok(()),
         }
     }
@@ -249,6 +252,7 @@ impl Target<'_> {
 
 enum Finish {
     Metadata,
+    Mode,
     Nothing,
 }
 

@@ -192,9 +192,12 @@ pub fn overlay_options() -> OverlayOptions {
     OverlayOptions { xattrs, ..OverlayOptions::default() }
 }
 
-/// Folders of a stack, the topmost first, as overlay wants them.
+/// Folders of a stack, the topmost first, as overlay wants them: it refuses a folder that is there twice. Of
+/// a layer that is repeated the topmost says all that the others could.
 fn folders(store: &LocalStore, layers: &[SnapshotId]) -> Result<Vec<PathBuf>, ErrorKind> {
-    layers.iter().rev().map(|id| store.snapshot_path(id).map_err(|e| store_error(&e))).collect()
+    let mut seen = std::collections::HashSet::new();
+    let once = layers.iter().rev().filter(|id| seen.insert(*id));
+    once.map(|id| store.snapshot_path(id).map_err(|e| store_error(&e))).collect()
 }
 
 /// A read-only view of a stack of layers, which must not be empty.

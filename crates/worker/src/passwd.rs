@@ -76,7 +76,7 @@ fn literal(text: &str) -> Option<u32> {
 
 /// A number that is an id. Text of digits that does not fit is an error, not a name.
 fn number(text: &str) -> Result<Option<u32>, ErrorKind> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(None);
     }
@@ -100,6 +100,10 @@ pub fn process_user(root: &RootDir, spec: &str) -> Result<User, ErrorKind> {
     let (uid, gid, home) = match (found, wanted) {
         (Some(u), _) => (u.uid, u.gid, u.home.clone()),
         (None, Some(uid)) => (uid, 0, String::new()),
+        // With a group that needs no file either, root is 0 where no file says so.
+        (None, None) if user == "root" && (group == "root" || number(group)?.is_some()) => {
+            (0, 0, String::new())
+        }
         (None, None) => {
             return Err(ErrorKind::with_hint(
                 format!("unable to find user {user}: no matching entries in passwd file"),
@@ -114,6 +118,7 @@ pub fn process_user(root: &RootDir, spec: &str) -> Result<User, ErrorKind> {
         let gid = match (all.iter().find(|g| g.name == group || Some(g.gid) == wanted), wanted) {
             (Some(g), _) => g.gid,
             (None, Some(gid)) => gid,
+            (None, None) if group == "root" && (user == "root" || number(user)?.is_some()) => 0,
             (None, None) => {
                 return Err(ErrorKind::with_hint(
                     format!("unable to find group {group}: no matching entries in group file"),
@@ -202,7 +207,21 @@ mod tests {
         assert_eq!(user("1000").groups, [1001, 2000]);
         assert_eq!(user("1234"), User { uid: 1234, gid: 0, groups: vec![0], home: "/".into() });
         assert_eq!((user("app:extra").gid, user("app:extra").groups), (2000, vec![2000]));
+        assert_eq!(user("+5:+6"), User { uid: 5, gid: 6, groups: vec![6], home: "/".into() });
         for bad in ["nobody", "app:none", "4294967296", "-1", "4294967295", "2147483648"] {
+            assert!(process_user(&root, bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn root_needs_no_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = RootDir::open_path(dir.path()).unwrap();
+        for (spec, want) in [("", (0, 0)), ("root:root", (0, 0)), ("root:5", (0, 5)), ("0:root", (0, 0))] {
+            let user = process_user(&root, spec).unwrap();
+            assert_eq!((user.uid, user.gid, user.home.as_str()), (want.0, want.1, "/"), "{spec}");
+        }
+        for bad in ["root", "app", "app:root", "root:app", "0:app"] {
             assert!(process_user(&root, bad).is_err(), "{bad}");
         }
     }
