@@ -109,8 +109,16 @@ impl Command {
     pub fn needs_ids(&self) -> bool {
         !matches!(
             self,
-            Command::Plan(_) | Command::Lint(_) | Command::Fmt(_) | Command::Images(_) | Command::History(_) | Command::Inspect { .. }
-                | Command::Tag { .. } | Command::Debug(_) | Command::Login(_) | Command::Logout(_)
+            Command::Plan(_)
+                | Command::Lint(_)
+                | Command::Fmt(_)
+                | Command::Images(_)
+                | Command::History(_)
+                | Command::Inspect { .. }
+                | Command::Tag { .. }
+                | Command::Debug(_)
+                | Command::Login(_)
+                | Command::Logout(_)
         )
     }
 }

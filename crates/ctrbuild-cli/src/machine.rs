@@ -29,8 +29,9 @@ pub fn store_root(global: &Global) -> Result<PathBuf, Error> {
         .filter(|d| Path::new(d).is_absolute())
         .map(PathBuf::from)
         .or_else(|| home().map(|h| h.join(".local/share")));
-    data.map(|d| d.join("ctrbuild"))
-        .ok_or_else(|| Error::world("neither HOME nor XDG_DATA_HOME is set").hint("name the store with --root DIR"))
+    data.map(|d| d.join("ctrbuild")).ok_or_else(|| {
+        Error::world("neither HOME nor XDG_DATA_HOME is set").hint("name the store with --root DIR")
+    })
 }
 
 /// The platform of this machine, as Go names it.
@@ -152,7 +153,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, want) in [("0", 0), ("512m", 512 << 20), ("1.5G", 3 << 29), ("64KiB", 64 << 10), ("10b", 10)] {
+        for (text, want) in
+            [("0", 0), ("512m", 512 << 20), ("1.5G", 3 << 29), ("64KiB", 64 << 10), ("10b", 10)]
+        {
             assert_eq!(bytes(text), Some(want), "{text}");
         }
         for bad in ["", "x", "5q", "-1", "nan"] {

@@ -34,8 +34,9 @@ fn main() -> ExitCode {
 fn end_with_the_reader() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let closed = |text: &str| text.starts_with("failed printing to stdout") && text.contains("Broken pipe");
-        if info.payload_as_str().is_some_and(closed) {
+        let closed =
+            |text: &str| text.starts_with("failed printing to stdout") && text.contains("Broken pipe");
+        if info.payload().downcast_ref::<String>().is_some_and(|text| closed(text)) {
             std::process::exit(141);
         }
         default(info);

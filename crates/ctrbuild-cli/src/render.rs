@@ -17,7 +17,8 @@ pub fn failure(error: &Error, recipe: Option<&ctrbuild::Recipe>) {
 
 fn text(error: &Error, recipe: Option<&ctrbuild::Recipe>, color: bool) -> String {
     let mut out = String::new();
-    let (red, dim, cyan, reset) = if color { ("\x1b[1;31m", "\x1b[2m", "\x1b[36m", "\x1b[0m") } else { ("", "", "", "") };
+    let (red, dim, cyan, reset) =
+        if color { ("\x1b[1;31m", "\x1b[2m", "\x1b[36m", "\x1b[0m") } else { ("", "", "", "") };
     if !error.log_tail.is_empty() {
         let skipped = error.log_tail.len().saturating_sub(LOG_LINES);
         out.push_str("------\n");
@@ -36,7 +37,11 @@ fn text(error: &Error, recipe: Option<&ctrbuild::Recipe>, color: bool) -> String
         for (number, line) in (1u32..).zip(recipe.text.lines()).filter(|(n, _)| shown.contains(n)) {
             let marked = error.lines.iter().any(|l| (l.first..=l.last).contains(&number));
             let (mark, on) = if marked { (">>>", red) } else { ("   ", dim) };
-            out.push_str(&format!("{on}{number:4} | {mark} {}{}\n", sanitize(line.trim_end_matches('\r')), if on.is_empty() { "" } else { reset }));
+            out.push_str(&format!(
+                "{on}{number:4} | {mark} {}{}\n",
+                sanitize(line.trim_end_matches('\r')),
+                if on.is_empty() { "" } else { reset }
+            ));
         }
         out.push_str("--------------------\n");
     }
@@ -59,8 +64,11 @@ mod tests {
             text: "FROM x\nRUN a \\\n  b\nLABEL c=\x1b[2Jd\n".into(),
             path: None,
         };
-        let mut error = Error::new(ctrbuild::ErrorKind::Step(3), "process \"/bin/sh -c a\" did not complete successfully: exit code: 3")
-            .hint("look at it");
+        let mut error = Error::new(
+            ctrbuild::ErrorKind::Step(3),
+            "process \"/bin/sh -c a\" did not complete successfully: exit code: 3",
+        )
+        .hint("look at it");
         error.lines.push(Lines { first: 2, last: 3 });
         error.log_tail = vec!["oops\x1b]0;title\x07".into()];
         insta::assert_snapshot!(text(&error, Some(&recipe), false));

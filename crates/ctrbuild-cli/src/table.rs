@@ -31,7 +31,8 @@ pub fn size(bytes: u64) -> String {
         v if v >= 10.0 => format!("{v:.1}"),
         v => format!("{v:.2}"),
     };
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text };
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text };
     format!("{text}{}", UNITS[unit])
 }
 
@@ -76,7 +77,14 @@ mod tests {
 
     #[test]
     fn numbers_like_docker() {
-        for (n, want) in [(0, "0B"), (999, "999B"), (1000, "1kB"), (1_234_000, "1.23MB"), (74_800_000, "74.8MB"), (123_456_789, "123MB")] {
+        for (n, want) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (1_234_000, "1.23MB"),
+            (74_800_000, "74.8MB"),
+            (123_456_789, "123MB"),
+        ] {
             assert_eq!(size(n), want);
         }
         assert_eq!(ago(Some("1970-01-01T00:00:00Z"), 150), "2 minutes ago");

@@ -1,11 +1,11 @@
 //! `ctrbuild build`, also `ctrbuild .`.
 
-use crate::args::{BuildArgs, Global, ProgressMode};
 use super::call::{self, Call};
+use crate::args::{BuildArgs, Global, ProgressMode};
 use crate::{machine, progress, render};
 use ctrbuild::{
-    BuildOutput, BuildRequest, ContextSpec, Error, ErrorKind, GitSettings, MainContext, Output, OutputKind, PullPolicy,
-    Recipe, RemoteFiles, SecretSource, Session, SshSettings,
+    BuildOutput, BuildRequest, ContextSpec, Error, ErrorKind, GitSettings, MainContext, Output, OutputKind,
+    PullPolicy, Recipe, RemoteFiles, SecretSource, Session, SshSettings,
 };
 use graph::Ulimit;
 use oci::{Platform, Reference};
@@ -147,7 +147,10 @@ pub fn pairs(args: &[String], what: &str) -> Result<BTreeMap<String, String>, Er
 fn secrets(args: &[String]) -> Result<BTreeMap<String, SecretSource>, Error> {
     let mut out = BTreeMap::new();
     for arg in args {
-        let wrong = |m: &str| usage(format!("invalid --secret {arg:?}: {m}")).hint("write id=NAME,src=FILE or id=NAME,env=VARIABLE");
+        let wrong = |m: &str| {
+            usage(format!("invalid --secret {arg:?}: {m}"))
+                .hint("write id=NAME,src=FILE or id=NAME,env=VARIABLE")
+        };
         let (mut id, mut file, mut env, mut kind) = (None, None, None, None);
         for field in arg.split(',') {
             match field.split_once('=') {
@@ -217,7 +220,10 @@ fn allow_net(places: &[String]) -> Result<Option<worker::AllowList>, Error> {
 
 fn bytes(flag: &str, text: &Option<String>) -> Result<Option<u64>, Error> {
     text.as_ref()
-        .map(|t| machine::bytes(t).ok_or_else(|| usage(format!("--{flag} {t:?} is no size")).hint("write 512m or 2g")))
+        .map(|t| {
+            machine::bytes(t)
+                .ok_or_else(|| usage(format!("--{flag} {t:?} is no size")).hint("write 512m or 2g"))
+        })
         .transpose()
 }
 
@@ -263,8 +269,9 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
         .allow
         .iter()
         .map(|a| {
-            Entitlement::parse(a)
-                .ok_or_else(|| usage(format!("--allow {a:?} is not known")).hint("network.host or security.insecure"))
+            Entitlement::parse(a).ok_or_else(|| {
+                usage(format!("--allow {a:?} is not known")).hint("network.host or security.insecure")
+            })
         })
         .collect::<Result<_, _>>()?;
     let network = match args.network.as_str() {
@@ -292,7 +299,8 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
     if args.load || (outputs.is_empty() && !names.is_empty()) {
         outputs.push(Output::store());
     }
-    let pushes = outputs.iter().any(|o| matches!(o.kind, OutputKind::Image { push: true }) && o.names.is_empty());
+    let pushes =
+        outputs.iter().any(|o| matches!(o.kind, OutputKind::Image { push: true }) && o.names.is_empty());
     if pushes && names.is_empty() {
         return Err(usage("there is no name to push to").hint("name the image with -t HOST/NAME:TAG"));
     }
@@ -339,7 +347,9 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
             None | Some("false" | "missing") => PullPolicy::IfMissing,
             Some("true" | "always") => PullPolicy::Always,
             Some("never") => PullPolicy::Never,
-            Some(other) => return Err(usage(format!("--pull={other} is not known")).hint("true, false or never")),
+            Some(other) => {
+                return Err(usage(format!("--pull={other} is not known")).hint("true, false or never"));
+            }
         },
         cache: if args.no_cache { CacheMode::Ignore } else { CacheMode::Use },
         isolation: worker::Isolation {
@@ -355,7 +365,8 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
         parallel: args.jobs.unwrap_or_else(machine::processors).max(1),
         remote: Arc::new(remote),
         runtime: Arc::new(|| {
-            sandbox::Runtime::new().map_err(|e| solver::ErrorKind::Other { message: e.to_string(), hint: e.hint() })
+            sandbox::Runtime::new()
+                .map_err(|e| solver::ErrorKind::Other { message: e.to_string(), hint: e.hint() })
         }),
     })
 }
@@ -379,9 +390,15 @@ fn recipe(global: &Global, args: &BuildArgs) -> Result<Recipe, Error> {
     Ok(context(&session, &remote, args)?.1)
 }
 
-fn context(session: &Session, remote: &RemoteFiles, args: &BuildArgs) -> Result<(ContextSpec, Recipe), Error> {
+fn context(
+    session: &Session,
+    remote: &RemoteFiles,
+    args: &BuildArgs,
+) -> Result<(ContextSpec, Recipe), Error> {
     let Some(context) = &args.context else {
-        return Err(usage("the build context is missing").hint("name the folder of the project: `ctrbuild .`"));
+        return Err(
+            usage("the build context is missing").hint("name the folder of the project: `ctrbuild .`")
+        );
     };
     let file = args.file.as_deref();
     let mut context = MainContext::parse(context)?;

@@ -75,7 +75,8 @@ fn describe(format: Format) {
     ];
     match format {
         Format::Json => {
-            let list: Vec<_> = methods.iter().map(|(n, d)| serde_json::json!({"name": n, "description": d})).collect();
+            let list: Vec<_> =
+                methods.iter().map(|(n, d)| serde_json::json!({"name": n, "description": d})).collect();
             println!("{:#}", serde_json::Value::Array(list));
         }
         Format::Text => {
@@ -116,8 +117,9 @@ fn targets(stages: &[Stage], format: Format) {
 /// The stages that one needs, itself first.
 fn needed(stages: &[Stage], target: usize) -> Vec<&Stage> {
     let by_name = |name: &str, before: usize| {
-        let found = stages.iter().filter(|s| s.name.as_deref() == Some(&*name.to_lowercase())).map(|s| s.index);
-        found.filter(|i| *i < before).last().or_else(|| name.parse::<usize>().ok().filter(|i| *i < before))
+        let found =
+            stages.iter().filter(|s| s.name.as_deref() == Some(&*name.to_lowercase())).map(|s| s.index);
+        found.rev().find(|i| *i < before).or_else(|| name.parse::<usize>().ok().filter(|i| *i < before))
     };
     let mut seen = BTreeSet::new();
     let mut order = Vec::new();
@@ -154,10 +156,11 @@ fn outline(recipe: &dockerfile::instruction::Recipe, args: &BuildArgs, format: F
     let stages = &recipe.stages;
     let target = match args.target.as_deref().filter(|t| !t.is_empty()) {
         None => stages.len() - 1,
-        Some(name) => stages
-            .iter()
-            .rposition(|s| s.name.as_deref() == Some(&*name.to_lowercase()))
-            .ok_or_else(|| Error::new(ErrorKind::Recipe, format!("target stage {name:?} could not be found")))?,
+        Some(name) => {
+            stages.iter().rposition(|s| s.name.as_deref() == Some(&*name.to_lowercase())).ok_or_else(
+                || Error::new(ErrorKind::Recipe, format!("target stage {name:?} could not be found")),
+            )?
+        }
     };
     let given = super::build::pairs(&args.build_args, "build-arg")?;
     let mut globals: BTreeMap<&str, (Option<&str>, Option<&str>)> = BTreeMap::new();
@@ -177,7 +180,10 @@ fn outline(recipe: &dockerfile::instruction::Recipe, args: &BuildArgs, format: F
         build_args.entry(name.to_string()).or_insert_with(|| (value.to_string(), doc.to_string()));
     };
     for stage in needed(stages, target) {
-        for name in globals.keys().filter(|n| stage.base().contains(&format!("${n}")) || stage.base().contains(&format!("${{{n}"))) {
+        for name in globals
+            .keys()
+            .filter(|n| stage.base().contains(&format!("${n}")) || stage.base().contains(&format!("${{{n}")))
+        {
             note(name, None, None);
         }
         for i in &stage.instructions {
@@ -194,10 +200,12 @@ fn outline(recipe: &dockerfile::instruction::Recipe, args: &BuildArgs, format: F
                         let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_string();
                         match mount.kind {
                             MountType::Secret => {
-                                *secrets.entry(id.unwrap_or_else(|| base(&mount.target))).or_default() |= mount.required;
+                                *secrets.entry(id.unwrap_or_else(|| base(&mount.target))).or_default() |=
+                                    mount.required;
                             }
                             MountType::Ssh => {
-                                *agents.entry(id.unwrap_or_else(|| "default".into())).or_default() |= mount.required;
+                                *agents.entry(id.unwrap_or_else(|| "default".into())).or_default() |=
+                                    mount.required;
                             }
                             _ => {}
                         }
@@ -229,13 +237,19 @@ fn outline(recipe: &dockerfile::instruction::Recipe, args: &BuildArgs, format: F
     }
     if !build_args.is_empty() {
         let mut rows = vec![["BUILD ARG", "VALUE", "DESCRIPTION"].map(str::to_string).to_vec()];
-        rows.extend(build_args.iter().map(|(n, (v, d))| vec![n.clone(), sanitize(v).into_owned(), sanitize(d).into_owned()]));
+        rows.extend(
+            build_args
+                .iter()
+                .map(|(n, (v, d))| vec![n.clone(), sanitize(v).into_owned(), sanitize(d).into_owned()]),
+        );
         print!("\n{}", table::render(&rows));
     }
     for (title, list) in [("SECRET", &secrets), ("SSH", &agents)] {
         if !list.is_empty() {
             let mut rows = vec![vec![title.to_string(), "REQUIRED".to_string()]];
-            rows.extend(list.iter().map(|(n, r)| vec![n.clone(), if *r { "true".into() } else { String::new() }]));
+            rows.extend(
+                list.iter().map(|(n, r)| vec![n.clone(), if *r { "true".into() } else { String::new() }]),
+            );
             print!("\n{}", table::render(&rows));
         }
     }

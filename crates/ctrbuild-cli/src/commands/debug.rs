@@ -10,7 +10,9 @@ pub fn run(global: &Global, command: &Debug) -> Result<ExitCode, Error> {
     match command {
         Debug::Parse { format, files } => {
             if format != "json" {
-                return Err(Error::new(ErrorKind::Recipe, format!("there is no format {format:?}")).hint("json"));
+                return Err(
+                    Error::new(ErrorKind::Recipe, format!("there is no format {format:?}")).hint("json")
+                );
             }
             for path in files {
                 let parsed = dockerfile::parse(read(path)?);

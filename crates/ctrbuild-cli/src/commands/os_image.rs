@@ -54,7 +54,12 @@ fn show(event: Event) {
     match event {
         Event::Release { url, codename, version, .. } => {
             let version = version.unwrap_or_default();
-            eprintln!("{}: {} {} (signature verified)", sanitize(&url), sanitize(&codename), sanitize(&version));
+            eprintln!(
+                "{}: {} {} (signature verified)",
+                sanitize(&url),
+                sanitize(&codename),
+                sanitize(&version)
+            );
         }
         Event::Resolved { packages, bytes } => eprintln!("{packages} packages, {}", table::size(bytes)),
         Event::Step { what } => eprintln!("{}", sanitize(&what)),

@@ -37,7 +37,8 @@ pub fn run(global: &Global, args: &PullArgs) -> Result<ExitCode, Error> {
         }
         eprintln!("{}: Pulling from {}", reference.tag().unwrap_or("latest"), reference.path());
     }
-    let progress: Arc<dyn registry::Progress> = if args.quiet { Arc::new(registry::Silent) } else { Arc::new(Lines) };
+    let progress: Arc<dyn registry::Progress> =
+        if args.quiet { Arc::new(registry::Silent) } else { Arc::new(Lines) };
     super::wait_or_exit(async {
         images::pull(&session, &reference, &platform, progress).await?;
         let found = images::find(&session.store, &reference.to_string())?;

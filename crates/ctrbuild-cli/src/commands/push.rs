@@ -28,7 +28,12 @@ pub fn run(global: &Global, args: &PushArgs) -> Result<ExitCode, Error> {
     }
     super::wait_or_exit(async {
         let content = images::push(&session, &args.name, &to, compression, observer.transfers()).await?;
-        println!("{}: digest: {} size: {}", to.tag().unwrap_or("latest"), content.digest(), content.top.bytes().len());
+        println!(
+            "{}: digest: {} size: {}",
+            to.tag().unwrap_or("latest"),
+            content.digest(),
+            content.top.bytes().len()
+        );
         Ok(ExitCode::SUCCESS)
     })
 }

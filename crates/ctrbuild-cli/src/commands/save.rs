@@ -10,7 +10,8 @@ pub fn run(global: &Global, args: &SaveArgs) -> Result<ExitCode, Error> {
     let dest = match &args.output {
         Some(path) if path.as_os_str() != "-" => Destination::File(path.clone()),
         _ if std::io::stdout().is_terminal() => {
-            return Err(Error::new(ErrorKind::Recipe, "an archive would spoil the terminal").hint("use -o FILE or a pipe"));
+            return Err(Error::new(ErrorKind::Recipe, "an archive would spoil the terminal")
+                .hint("use -o FILE or a pipe"));
         }
         _ => Destination::Stdout,
     };
@@ -18,7 +19,9 @@ pub fn run(global: &Global, args: &SaveArgs) -> Result<ExitCode, Error> {
         "oci" | "oci-archive" => false,
         "docker" | "docker-archive" => true,
         other => {
-            return Err(Error::new(ErrorKind::Recipe, format!("there is no format {other:?}")).hint("oci or docker"));
+            return Err(
+                Error::new(ErrorKind::Recipe, format!("there is no format {other:?}")).hint("oci or docker")
+            );
         }
     };
     let session = machine::session(global)?;

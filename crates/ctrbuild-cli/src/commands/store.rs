@@ -10,7 +10,8 @@ pub fn run(global: &Global, command: &StoreCommand) -> Result<ExitCode, Error> {
     let session = machine::session(global)?;
     match command {
         StoreCommand::Verify { repair } => {
-            let options = if *repair { ::store::VerifyOptions::Repair } else { ::store::VerifyOptions::Report };
+            let options =
+                if *repair { ::store::VerifyOptions::Repair } else { ::store::VerifyOptions::Report };
             let report = session.store.verify(options, None)?;
             for finding in &report.findings {
                 println!("{}", words(finding));

@@ -80,8 +80,12 @@ impl Observer for JsonGraph {
             Event::Transfer { vertex, what, done, total } => {
                 self.put("transfer", vertex, json!({"id": what, "current": done, "total": total}));
             }
-            Event::Used { vertex, usage } => self.put("used", vertex, json!({"cpu": usage.cpu.as_secs_f64(),
-                "peakMemory": usage.peak_memory, "read": usage.read, "written": usage.written})),
+            Event::Used { vertex, usage } => self.put(
+                "used",
+                vertex,
+                json!({"cpu": usage.cpu.as_secs_f64(),
+                "peakMemory": usage.peak_memory, "read": usage.read, "written": usage.written}),
+            ),
             Event::Finished { vertex, took } => {
                 self.put("finished", vertex, json!({"seconds": took.as_secs_f64()}));
             }

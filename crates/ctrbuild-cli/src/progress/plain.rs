@@ -55,7 +55,9 @@ impl registry::Progress for PlainTransfers {
         use registry::Event::*;
         match event {
             Present { blob } => line(format_args!("{}: Layer already exists", short(&blob.digest))),
-            Mounted { blob, from } => line(format_args!("{}: Mounted from {}", short(&blob.digest), sanitize(from))),
+            Mounted { blob, from } => {
+                line(format_args!("{}: Mounted from {}", short(&blob.digest), sanitize(from)))
+            }
             Done { blob } => line(format_args!("{}: Pushed", short(&blob.digest))),
             Retrying { blob } => line(format_args!("{}: Retrying", short(&blob.digest))),
             Skipped { blob } => line(format_args!("{}: Skipped foreign layer", short(&blob.digest))),
@@ -102,7 +104,14 @@ impl PlainGraph {
         let step = steps.entry(v).or_insert_with(|| {
             let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
             line(format_args!("#{number} {}", sanitize(&self.graph.get(v).provenance.name)));
-            Step { number, started: Instant::now(), partial: Vec::new(), shown: 0, told: HashMap::new(), used: None }
+            Step {
+                number,
+                started: Instant::now(),
+                partial: Vec::new(),
+                shown: 0,
+                told: HashMap::new(),
+                used: None,
+            }
         });
         act(step)
     }
@@ -121,7 +130,10 @@ impl Step {
             }
         }
         if self.shown > MAX_LOG_BYTES {
-            line(format_args!("#{} [output is longer than 16 MiB; the rest is in the log file]", self.number));
+            line(format_args!(
+                "#{} [output is longer than 16 MiB; the rest is in the log file]",
+                self.number
+            ));
         }
     }
     fn flush(&mut self) {
@@ -152,7 +164,12 @@ impl Observer for PlainGraph {
                 let tenth = done * 10 / total;
                 let told = s.told.insert(what.to_string(), tenth);
                 if told.is_none() || told != Some(tenth) && tenth == 10 {
-                    line(format_args!("#{} {what} {} / {}", s.number, crate::table::size(done), crate::table::size(total)));
+                    line(format_args!(
+                        "#{} {what} {} / {}",
+                        s.number,
+                        crate::table::size(done),
+                        crate::table::size(total)
+                    ));
                 }
             }),
             Event::Used { vertex, usage } => self.step(vertex, |s| s.used = Some(*usage)),

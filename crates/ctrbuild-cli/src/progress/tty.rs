@@ -87,7 +87,10 @@ impl Screen {
                 lines += 1;
             }
             for line in &step.tail {
-                out.push_str(&format!("\x1b[2m    {}\x1b[0m\n", crate::table::cut(line, width.saturating_sub(5))));
+                out.push_str(&format!(
+                    "\x1b[2m    {}\x1b[0m\n",
+                    crate::table::cut(line, width.saturating_sub(5))
+                ));
                 lines += 1;
             }
         }
@@ -145,9 +148,15 @@ impl registry::Progress for TtyTransfers {
         use registry::Event::*;
         let mut screen = self.screen.lock().unwrap_or_else(|e| e.into_inner());
         match event {
-            Done { blob } => screen.say(&format!(" => pushed {} {}", super::short(&blob.digest), crate::table::size(blob.size))),
+            Done { blob } => screen.say(&format!(
+                " => pushed {} {}",
+                super::short(&blob.digest),
+                crate::table::size(blob.size)
+            )),
             Present { blob } => screen.say(&format!(" => exists {}", super::short(&blob.digest))),
-            Mounted { blob, from } => screen.say(&format!(" => mounted {} from {}", super::short(&blob.digest), sanitize(from))),
+            Mounted { blob, from } => {
+                screen.say(&format!(" => mounted {} from {}", super::short(&blob.digest), sanitize(from)))
+            }
             _ => {}
         }
     }

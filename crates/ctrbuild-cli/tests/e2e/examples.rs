@@ -1,10 +1,11 @@
 //! The examples, on a base made from Debian's packages. Needs a mirror.
 
-use crate::place::{Access, Place, Registry, has, listing, run};
+use crate::place::{Place, has, listing, registry, run};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+use testkit::Access;
 
 /// Whether Debian's mirror can be reached (or a proxy is set, which then has to).
 fn has_mirror() -> bool {
@@ -54,7 +55,7 @@ fn examples_build_on_a_debian_base() {
     run(&mut command(&["build", "-o", "out", context.to_str().unwrap()])).ok();
     assert_eq!(listing(&place.path("out")).lines().count(), 1);
 
-    let Some(registry) = Registry::start(&place, Access::Open) else { return };
+    let Some(registry) = registry(&place, Access::Open) else { return };
     if has(&["skopeo", "umoci"]) {
         let name = registry.name("web:1");
         run(&mut command(&["push", "web:test", &name])).ok();

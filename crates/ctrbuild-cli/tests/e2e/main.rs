@@ -5,11 +5,13 @@
 
 mod build;
 mod errors;
+mod examples;
 mod images;
 mod outputs;
 mod place;
 mod plan;
 mod registry;
+mod relink;
 mod rootless;
 mod secrets;
 mod signals;
