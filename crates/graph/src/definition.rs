@@ -177,8 +177,12 @@ impl StableHash for FileAction {
                 }
                 h.put(dest).put(owner).put(mode).put(contents_only).put(unpack);
             }
-            FileAction::Mkdir(MkdirAction { path, mode, owner }) => {
+            FileAction::Mkdir(MkdirAction { path, mode, owner, time }) => {
                 h.tag(1).put(path).put(mode).put(owner);
+                // Left out where there is none, so that keys stay what they were.
+                if let Some(time) = time {
+                    h.tag(2).u64(*time as u64);
+                }
             }
             FileAction::Mkfile(MkfileAction { path, mode, data }) => {
                 h.tag(2).put(path).put(mode).bytes(data);

@@ -7,7 +7,10 @@ use serde::Serialize;
 /// What a vertex does.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(clippy::large_enum_variant, reason = "a graph has few vertices, and a box would be in everybody's way")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a graph has few vertices, and a box would be in everybody's way"
+)]
 pub enum Op {
     Source(SourceOp),
     Exec(Box<ExecOp>),
@@ -270,6 +273,8 @@ pub struct MkdirAction {
     pub path: String,
     pub mode: u32,
     pub owner: Option<Owner>,
+    /// Time of the folders that are made, in seconds since 1970; `None` is the time of making.
+    pub time: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -65,7 +65,9 @@ pub fn git_reference(source: &str) -> Result<Option<GitSource>, String> {
                     "checkout" => GitTimes::Checkout,
                     "commit" => GitTimes::Commit,
                     _ => {
-                        return Err(format!("invalid mtime value: {value:?} (must be \"checkout\" or \"commit\")"));
+                        return Err(format!(
+                            "invalid mtime value: {value:?} (must be \"checkout\" or \"commit\")"
+                        ));
                     }
                 }
             }
@@ -220,7 +222,15 @@ mod tests {
         assert_eq!(git("mtime=commit").unwrap().unwrap().times, GitTimes::Commit);
         assert_eq!(git("checksum=abc").unwrap().unwrap().checksum.as_deref(), Some("abc"));
         assert!(git("submodules&keep-git-dir").unwrap().unwrap().keep_git_dir);
-        for bad in ["ref=a&ref=b", "branch=a&tag=b", "ref=a&branch=b", "ref=", "mtime=x", "keep-git-dir=2", "checksum=xyz"] {
+        for bad in [
+            "ref=a&ref=b",
+            "branch=a&tag=b",
+            "ref=a&branch=b",
+            "ref=",
+            "mtime=x",
+            "keep-git-dir=2",
+            "checksum=xyz",
+        ] {
             assert!(git(bad).is_err(), "{bad}");
         }
         assert!(git_reference("https://h/r.git?ref=a#b").is_err());

@@ -156,7 +156,8 @@ fn local() -> Vertex {
 
 fn step(name: &str, inputs: Vec<(VertexRef, Selector)>) -> Vertex {
     // The path makes each op another one.
-    let action = FileAction::Mkdir(MkdirAction { path: format!("/{name}"), mode: 0o755, owner: None });
+    let action =
+        FileAction::Mkdir(MkdirAction { path: format!("/{name}"), mode: 0o755, owner: None, time: None });
     vertex(name, Op::File(FileOp { base: (!inputs.is_empty()).then_some(0), actions: vec![action] }), inputs)
 }
 

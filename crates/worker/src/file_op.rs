@@ -77,8 +77,16 @@ fn apply(
         Some(Owner(spec)) => passwd::owner(has_base.then_some(root), spec).map(Some),
     };
     match action {
-        FileAction::Mkdir(MkdirAction { path, mode, owner: of }) => {
-            root.mkdir_all(crate::select::clean(path), *mode, owner(of)?).map_err(io)?;
+        FileAction::Mkdir(MkdirAction { path, mode, owner: of, time }) => {
+            let made = root.mkdir_all(crate::select::clean(path), *mode, owner(of)?).map_err(io)?;
+            if let Some(seconds) = time {
+                let time = rustix::fs::Timespec { tv_sec: *seconds, tv_nsec: 0 };
+                let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+                // Innermost first: to make a folder changes the time of its parent.
+                for dir in made.iter().rev() {
+                    root.set_times(dir, &times).map_err(io)?;
+                }
+            }
             Ok(())
         }
         FileAction::Mkfile(file) => {

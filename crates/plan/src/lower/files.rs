@@ -178,6 +178,7 @@ impl Lowering<'_> {
                     path: self.destination(state, &transfer.dest)?,
                     mode: 0o755,
                     owner: transfer.chown.clone().map(Owner),
+                    time: None,
                 }));
                 return Ok(());
             }
@@ -389,7 +390,12 @@ impl Lowering<'_> {
         let vertex = self.graph.push(Vertex {
             op: Op::File(FileOp {
                 base: base.map(|_| 0),
-                actions: vec![FileAction::Mkdir(MkdirAction { path: slashed.clone(), mode: 0o755, owner })],
+                actions: vec![FileAction::Mkdir(MkdirAction {
+                    path: slashed.clone(),
+                    mode: 0o755,
+                    owner,
+                    time: self.epoch,
+                })],
             }),
             inputs,
             platform: state.platform.clone(),

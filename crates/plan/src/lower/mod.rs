@@ -18,6 +18,8 @@ pub(crate) struct Lowering<'a> {
     request: &'a Request,
     global_args: &'a Env,
     escape: Escape,
+    /// `SOURCE_DATE_EPOCH`: the time of what instructions make.
+    epoch: Option<i64>,
     graph: Graph,
     /// The main context, once something uses it.
     context: Option<VertexRef>,
@@ -40,7 +42,7 @@ pub fn is_proxy(name: &str) -> bool {
 }
 
 impl<'a> Lowering<'a> {
-    pub fn new(request: &'a Request, global_args: &'a Env, escape: Escape, _target: &Platform) -> Self {
+    pub fn new(request: &'a Request, global_args: &'a Env, escape: Escape, epoch: Option<i64>) -> Self {
         let mut proxy = Vec::new();
         for (name, value) in request.build_args.iter().filter(|(n, _)| is_proxy(n)) {
             for name in [name.to_ascii_uppercase(), name.to_ascii_lowercase()] {
@@ -52,6 +54,7 @@ impl<'a> Lowering<'a> {
             request,
             global_args,
             escape,
+            epoch,
             graph: Graph::default(),
             context: None,
             proxy,
