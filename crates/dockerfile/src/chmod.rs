@@ -72,7 +72,7 @@ impl SymbolicMode {
                 match op {
                     b'+' => mode | copied,
                     b'-' => mode & !copied,
-                    _ => mode & !to | copied,
+                    _ => (mode & !to) | copied,
                 }
             }
         })
