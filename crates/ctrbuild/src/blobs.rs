@@ -80,7 +80,10 @@ pub struct ImageBlobs {
 
 impl ImageBlobs {
     /// The blobs of all images of some contents.
-    pub fn of<'c>(store: &LocalStore, contents: impl IntoIterator<Item = &'c Content>) -> Result<Self, crate::Error> {
+    pub fn of<'c>(
+        store: &LocalStore,
+        contents: impl IntoIterator<Item = &'c Content>,
+    ) -> Result<Self, crate::Error> {
         let mut chains = BTreeMap::new();
         for manifest in contents.into_iter().flat_map(Content::manifests) {
             let Some(config) = crate::lookup::config(store, manifest)? else { continue };
@@ -184,7 +187,10 @@ impl BlobOrigin for Origins {
                     let client = (self.registry)().map_err(failed)?;
                     let counter = Counter { report: progress, done: Default::default(), total: blob.size };
                     let sink = Arc::new(StoreSink(store.clone()));
-                    client.fetch_blob(&reference, blob, sink, &counter).await.map_err(|e| failed(e.into()))?;
+                    client
+                        .fetch_blob(&reference, blob, sink, &counter)
+                        .await
+                        .map_err(|e| failed(e.into()))?;
                     Ok(())
                 }
                 graph::ImageOrigin::OciLayout { path } => {
@@ -193,7 +199,9 @@ impl BlobOrigin for Origins {
                 }
                 graph::ImageOrigin::Store => Err(FetchError {
                     message: format!("layer {} is missing in the store", blob.digest),
-                    hint: Some("pull the image again (--pull), or run `ctrbuild store verify --repair`".into()),
+                    hint: Some(
+                        "pull the image again (--pull), or run `ctrbuild store verify --repair`".into(),
+                    ),
                 }),
             }
         })

@@ -119,7 +119,10 @@ async fn plans(
     if let Some(syntax) = &parsed.recipe.directives.syntax
         && !is_own_syntax(&syntax.value)
     {
-        observer.note(&format!("syntax {} is read by the built-in reader, which may not know all of it", syntax.value));
+        observer.note(&format!(
+            "syntax {} is read by the built-in reader, which may not know all of it",
+            syntax.value
+        ));
     }
     let wanted: Vec<Option<Platform>> = match request.platforms.as_slice() {
         [] => vec![None],
@@ -263,7 +266,10 @@ fn step_error(e: &solver::SolveError, graph: &Graph) -> Error {
     let mut error = Error::from(&*e.kind);
     if let Some(v) = e.vertex {
         let lines = &graph.get(v).provenance.lines;
-        error.lines = lines.iter().map(|(first, last)| dockerfile::instruction::Lines { first: *first, last: *last }).collect();
+        error.lines = lines
+            .iter()
+            .map(|(first, last)| dockerfile::instruction::Lines { first: *first, last: *last })
+            .collect();
     }
     error
 }

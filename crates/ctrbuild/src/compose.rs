@@ -19,8 +19,12 @@ pub enum Compression {
     #[default]
     AsIs,
     Uncompressed,
-    Gzip { level: Option<u8> },
-    Zstd { level: Option<u8> },
+    Gzip {
+        level: Option<u8>,
+    },
+    Zstd {
+        level: Option<u8>,
+    },
 }
 
 /// Whether layers that exist in another compression are packed anew.
@@ -136,7 +140,8 @@ pub fn assemble(
     format: Format,
     annotations: BTreeMap<String, String>,
 ) -> Result<Image, Error> {
-    let image = mutate::image(config, layers, format, annotations).map_err(|e| Error::world(e.to_string()))?;
+    let image =
+        mutate::image(config, layers, format, annotations).map_err(|e| Error::world(e.to_string()))?;
     lookup::put_image(store, &image)?;
     Ok(image)
 }
@@ -171,7 +176,8 @@ pub fn pack(
         .map(|(i, layer)| pack_layer(store, &diffs[..=i], layer, compression, recompress))
         .collect::<Result<Vec<_>, _>>()?;
     let config = Raw { ..image.config.clone() };
-    let packed = mutate::manifest(config, &layers, format, annotations).map_err(|e| Error::world(e.to_string()))?;
+    let packed =
+        mutate::manifest(config, &layers, format, annotations).map_err(|e| Error::world(e.to_string()))?;
     lookup::put_image(store, &packed)?;
     Ok(packed)
 }
@@ -220,12 +226,21 @@ fn pack_layer(
     };
     let (stats, digest, size) = compress(store, &upper, &lowers, &worker::pack_options(), compression)?;
     if stats.diff_id != *diff {
-        return Err(Error::world(format!("layer {diff} in the store was changed: it packs to {}", stats.diff_id))
-            .hint("run `ctrbuild store verify --repair`"));
+        return Err(Error::world(format!(
+            "layer {diff} in the store was changed: it packs to {}",
+            stats.diff_id
+        ))
+        .hint("run `ctrbuild store verify --repair`"));
     }
     let blob = LayerBlobV1 { media_type: wanted.to_string(), digest, size, annotations: BTreeMap::new() };
     let out = descriptor(&blob);
-    store.put_layer(LayerRecordV1 { diff_id: *diff, size: None, snapshot: None, blobs: vec![blob], created: 0 })?;
+    store.put_layer(LayerRecordV1 {
+        diff_id: *diff,
+        size: None,
+        snapshot: None,
+        blobs: vec![blob],
+        created: 0,
+    })?;
     Ok(out)
 }
 
@@ -288,7 +303,9 @@ fn rewrite_layer(
     epoch: i64,
     compression: Compression,
 ) -> Result<(DiffId, LayerBlobV1), Error> {
-    let Some(diff) = chain.last() else { return Err(Error::world("internal error: a layer without a chain")) };
+    let Some(diff) = chain.last() else {
+        return Err(Error::world("internal error: a layer without a chain"));
+    };
     let (media_type, how) = match compression {
         Compression::Gzip { level } => {
             (oci::media::OCI_LAYER_GZIP, layer::compress::Compression::Gzip { level: level.unwrap_or(4) })
@@ -296,7 +313,9 @@ fn rewrite_layer(
         Compression::Zstd { level } => {
             (oci::media::OCI_LAYER_ZSTD, layer::compress::Compression::Zstd { level: level.unwrap_or(3) })
         }
-        Compression::AsIs | Compression::Uncompressed => (oci::media::OCI_LAYER, layer::compress::Compression::None),
+        Compression::AsIs | Compression::Uncompressed => {
+            (oci::media::OCI_LAYER, layer::compress::Compression::None)
+        }
     };
     let mut h = StableHasher::new("ctrbuild.rewritten-layer.v1");
     h.put(&diff.0).fixed(&epoch.to_le_bytes()).put(media_type);
@@ -359,7 +378,8 @@ mod tests {
 
     #[test]
     fn metadata_entries_take_the_first_new_layers_time() {
-        let mut h = vec![entry(Some("base"), false), entry(None, true), entry(None, false), entry(None, true)];
+        let mut h =
+            vec![entry(Some("base"), false), entry(None, true), entry(None, false), entry(None, true)];
         fill_history(&mut h, &["base".into(), "new".into()], None);
         assert_eq!(times(&h), ["base", "new", "new", "new"]);
     }

@@ -52,8 +52,11 @@ impl Recipe {
             (Some(file), _) => vec![file.to_path_buf()],
             (None, ContextSpec::Folder(dir)) => {
                 if !dir.is_dir() {
-                    return Err(Error::new(ErrorKind::NotFound, format!("path {:?} not found", dir.display()))
-                        .hint("name the folder of the project, as in `ctrbuild .`"));
+                    return Err(Error::new(
+                        ErrorKind::NotFound,
+                        format!("path {:?} not found", dir.display()),
+                    )
+                    .hint("name the folder of the project, as in `ctrbuild .`"));
                 }
                 NAMES.iter().map(|n| dir.join(n)).collect()
             }
@@ -61,7 +64,9 @@ impl Recipe {
         };
         for path in &candidates {
             if let Some(text) = read_text(path)? {
-                let name = path.file_name().map_or_else(|| "Dockerfile".into(), |n| n.to_string_lossy().into_owned());
+                let name = path
+                    .file_name()
+                    .map_or_else(|| "Dockerfile".into(), |n| n.to_string_lossy().into_owned());
                 return Ok(Recipe { name, text, path: Some(path.clone()) });
             }
         }
@@ -88,8 +93,11 @@ impl Recipe {
     }
 
     fn missing(shown: &str) -> Error {
-        Error::new(ErrorKind::NotFound, format!("failed to read dockerfile: open {shown}: no such file or directory"))
-            .hint("name the recipe with -f FILE")
+        Error::new(
+            ErrorKind::NotFound,
+            format!("failed to read dockerfile: open {shown}: no such file or directory"),
+        )
+        .hint("name the recipe with -f FILE")
     }
 }
 
@@ -102,7 +110,9 @@ fn read_text(path: &Path) -> Result<Option<String>, Error> {
         .open(path)
     {
         Ok(file) => file,
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(e) => return Err(failed(e)),
     };
     if !file.metadata().map_err(failed)?.is_file() {
@@ -143,10 +153,16 @@ pub struct Contexts {
 }
 
 /// Read `--build-context NAME=VALUE`s and the main context.
-pub fn load(main: &ContextSpec, named: &BTreeMap<String, String>, recipe: Option<&Path>) -> Result<Contexts, Error> {
+pub fn load(
+    main: &ContextSpec,
+    named: &BTreeMap<String, String>,
+    recipe: Option<&Path>,
+) -> Result<Contexts, Error> {
     let mut out = Contexts { folders: BTreeMap::new(), named: BTreeMap::new() };
     let kind = match main {
-        ContextSpec::Folder(path) => Some((path, ContextKind::Folder { ignore: ignore_rules(path, recipe)? })),
+        ContextSpec::Folder(path) => {
+            Some((path, ContextKind::Folder { ignore: ignore_rules(path, recipe)? }))
+        }
         ContextSpec::Fetched(path) => Some((path, ContextKind::Fetched)),
         ContextSpec::Empty => None,
     };

@@ -122,7 +122,9 @@ impl From<&solver::ErrorKind> for Error {
                 error.log_tail = log_tail.clone();
                 error
             }
-            solver::ErrorKind::Other { message, hint } => Error::world(message.clone()).maybe_hint(hint.clone()),
+            solver::ErrorKind::Other { message, hint } => {
+                Error::world(message.clone()).maybe_hint(hint.clone())
+            }
             solver::ErrorKind::Cancelled => Error::world("cancelled"),
         }
     }

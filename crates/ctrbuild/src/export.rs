@@ -110,9 +110,13 @@ impl Output {
             "image" => OutputKind::Image { push },
             "registry" => OutputKind::Image { push: true },
             "oci" if !as_tar => OutputKind::OciFolder { dest: PathBuf::from(need(dest)?) },
-            "oci" => OutputKind::OciArchive { dest: dest.map_or(Destination::Stdout, |d| Destination::parse(&d)) },
+            "oci" => {
+                OutputKind::OciArchive { dest: dest.map_or(Destination::Stdout, |d| Destination::parse(&d)) }
+            }
             "docker" => OutputKind::Docker { dest: Destination::parse(&need(dest)?) },
-            "tar" => OutputKind::Tar { dest: dest.map_or(Destination::Stdout, |d| Destination::parse(&d)), split },
+            "tar" => {
+                OutputKind::Tar { dest: dest.map_or(Destination::Stdout, |d| Destination::parse(&d)), split }
+            }
             "local" => OutputKind::Local { dest: PathBuf::from(need(dest)?), split },
             "" => return Err(wrong("type is missing".into())),
             other => return Err(wrong(format!("there is no type {other:?}"))),
@@ -130,7 +134,9 @@ impl Output {
             Some("gzip") => Compression::Gzip { level },
             Some("zstd") => Compression::Zstd { level },
             Some("uncompressed") => Compression::Uncompressed,
-            Some(other) => return Err(wrong(format!("there is no compression {other:?} (gzip, zstd, uncompressed)"))),
+            Some(other) => {
+                return Err(wrong(format!("there is no compression {other:?} (gzip, zstd, uncompressed)")));
+            }
         };
         if let Some(names) = fields.remove("name") {
             out.names = names.split(',').map(str::to_string).collect();
@@ -290,7 +296,12 @@ pub fn keep(session: &Session, content: &Content, names: &[Reference]) -> Result
             size: top.bytes().len() as u64,
             annotations: BTreeMap::new(),
         };
-        session.store.set_ref(&name.to_string(), target, crate::images::KIND_DERIVED, &store::Expected::Any)?;
+        session.store.set_ref(
+            &name.to_string(),
+            target,
+            crate::images::KIND_DERIVED,
+            &store::Expected::Any,
+        )?;
     }
     if names.is_empty() {
         crate::images::keep_untagged(session, content)?;
@@ -337,7 +348,12 @@ fn platform_folder(platform: &Platform) -> String {
     platform.to_string().replace('/', "_")
 }
 
-fn root_file_systems(session: &Session, output: &Output, images: &[BuiltImage], split: bool) -> Result<(), Error> {
+fn root_file_systems(
+    session: &Session,
+    output: &Output,
+    images: &[BuiltImage],
+    split: bool,
+) -> Result<(), Error> {
     match &output.kind {
         OutputKind::Local { dest, .. } => {
             for built in images {
@@ -345,16 +361,20 @@ fn root_file_systems(session: &Session, output: &Output, images: &[BuiltImage], 
                 std::fs::create_dir_all(&folder)
                     .map_err(|e| Error::world(format!("can't make {}: {e}", folder.display())))?;
                 if !built.layers.is_empty() {
-                    worker::export_folder(&session.store, &built.layers, &folder).map_err(|e| Error::from(&e))?;
+                    worker::export_folder(&session.store, &built.layers, &folder)
+                        .map_err(|e| Error::from(&e))?;
                 }
             }
             Ok(())
         }
         OutputKind::Tar { dest, .. } => {
-            let prefix =
-                |b: &BuiltImage| if split { format!("{}/", platform_folder(&b.platform)) } else { String::new() };
+            let prefix = |b: &BuiltImage| {
+                if split { format!("{}/", platform_folder(&b.platform)) } else { String::new() }
+            };
             let roots: Vec<_> = images.iter().map(|b| (prefix(b), b.layers.clone())).collect();
-            write_file(dest, |out| worker::export_tar(&session.store, &roots, out).map_err(|e| Error::from(&e)))
+            write_file(dest, |out| {
+                worker::export_tar(&session.store, &roots, out).map_err(|e| Error::from(&e))
+            })
         }
         _ => Ok(()),
     }
@@ -369,11 +389,17 @@ mod tests {
         let kind = |s: &str| Output::parse(s).unwrap().kind;
         assert_eq!(kind("out"), OutputKind::Local { dest: "out".into(), split: None });
         assert_eq!(kind("-"), OutputKind::Tar { dest: Destination::Stdout, split: None });
-        assert_eq!(kind("type=oci,dest=x.tar"), OutputKind::OciArchive { dest: Destination::File("x.tar".into()) });
+        assert_eq!(
+            kind("type=oci,dest=x.tar"),
+            OutputKind::OciArchive { dest: Destination::File("x.tar".into()) }
+        );
         assert_eq!(kind("type=oci,dest=x,tar=false"), OutputKind::OciFolder { dest: "x".into() });
         assert_eq!(kind("type=registry"), OutputKind::Image { push: true });
         assert_eq!(Output::parse("type=image,\"name=a,b\"").unwrap().names, ["a", "b"]);
-        assert_eq!(Output::parse("type=image,compression=zstd").unwrap().compression, Compression::Zstd { level: None });
+        assert_eq!(
+            Output::parse("type=image,compression=zstd").unwrap().compression,
+            Compression::Zstd { level: None }
+        );
         assert!(Output::parse("type=oci,dest=x,rewrite-timestamp=true").unwrap().rewrite_timestamp);
         for bad in ["", "type=x", "dest=a", "type=docker", "type=oci,foo=1", "type=image,compression=lzma"] {
             assert!(Output::parse(bad).is_err(), "{bad}");

@@ -23,8 +23,9 @@ pub struct Limits {
 
 /// Collect if there is need. Returns the bytes that were freed.
 pub fn tidy(store: &LocalStore, limits: Limits) -> Result<u64, Error> {
-    let stat = rustix::fs::statvfs(store.root())
-        .map_err(|e| Error::world(format!("can't look at the file system of {}: {e}", store.root().display())))?;
+    let stat = rustix::fs::statvfs(store.root()).map_err(|e| {
+        Error::world(format!("can't look at the file system of {}: {e}", store.root().display()))
+    })?;
     let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
     let floor = (total / FREE_SHARE).min(FREE_AT_MOST);
     let too_full = free < floor;

@@ -21,9 +21,9 @@ const UNTAGGED: &str = "<none>@";
 
 /// Parse a name as people write it.
 pub fn parse_name(name: &str) -> Result<Reference, Error> {
-    name.parse::<Reference>()
-        .map(Reference::with_default_tag)
-        .map_err(|e| Error::new(ErrorKind::Recipe, format!("invalid reference format: {name:?}: {e}")).hint(e.hint()))
+    name.parse::<Reference>().map(Reference::with_default_tag).map_err(|e| {
+        Error::new(ErrorKind::Recipe, format!("invalid reference format: {name:?}: {e}")).hint(e.hint())
+    })
 }
 
 /// One line of `images`.
@@ -95,7 +95,9 @@ pub fn images_of(store: &LocalStore, document: &Document) -> Result<Vec<Image>, 
 /// Bytes of an image's layers.
 pub fn image_size(store: &LocalStore, image: &Image) -> u64 {
     let layers = image.manifest.value.layers.iter().zip(&image.config.value.rootfs.diff_ids);
-    layers.map(|(blob, diff)| store.layer(diff).ok().flatten().and_then(|r| r.size).unwrap_or(blob.size)).sum()
+    layers
+        .map(|(blob, diff)| store.layer(diff).ok().flatten().and_then(|r| r.size).unwrap_or(blob.size))
+        .sum()
 }
 
 /// What a name, an id or the start of one means.
@@ -114,7 +116,8 @@ pub fn find(store: &LocalStore, name: &str) -> Result<Found, Error> {
     {
         return Ok(Found { refs: vec![found], document });
     }
-    let digits = name.strip_prefix("sha256:").or_else(|| name.split_once("@sha256:").map(|(_, d)| d)).unwrap_or(name);
+    let digits =
+        name.strip_prefix("sha256:").or_else(|| name.split_once("@sha256:").map(|(_, d)| d)).unwrap_or(name);
     let mut matches: BTreeMap<Digest, Found> = BTreeMap::new();
     if digits.len() >= 4 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         for found in store.list_refs()? {
@@ -122,7 +125,8 @@ pub fn find(store: &LocalStore, name: &str) -> Result<Found, Error> {
             let mut ids = vec![found.target.digest];
             ids.extend(images_of(store, &document)?.iter().map(Image::id));
             if ids.iter().any(|id| id.hex().starts_with(&digits.to_ascii_lowercase())) {
-                let entry = matches.entry(found.target.digest).or_insert(Found { refs: Vec::new(), document });
+                let entry =
+                    matches.entry(found.target.digest).or_insert(Found { refs: Vec::new(), document });
                 entry.refs.push(found);
             }
         }
@@ -130,8 +134,10 @@ pub fn find(store: &LocalStore, name: &str) -> Result<Found, Error> {
     let mut matches = matches.into_values();
     match (matches.next(), matches.next()) {
         (Some(only), None) => Ok(only),
-        (Some(_), Some(_)) => Err(Error::new(ErrorKind::NotFound, format!("{name} is the start of several image ids"))
-            .hint("give more digits")),
+        (Some(_), Some(_)) => {
+            Err(Error::new(ErrorKind::NotFound, format!("{name} is the start of several image ids"))
+                .hint("give more digits"))
+        }
         (None, _) => Err(not_found(store, name)),
     }
 }
@@ -189,7 +195,12 @@ pub fn keep_untagged(session: &Session, content: &Content) -> Result<(), Error> 
         session.store.seal_batch()?;
         return Ok(());
     }
-    session.store.set_ref(&format!("{UNTAGGED}{digest}"), target(&content.top), KIND_DERIVED, &Expected::Any)?;
+    session.store.set_ref(
+        &format!("{UNTAGGED}{digest}"),
+        target(&content.top),
+        KIND_DERIVED,
+        &Expected::Any,
+    )?;
     Ok(())
 }
 
@@ -245,9 +256,10 @@ pub fn image(session: &Session, name: &str, platform: Option<&Platform>) -> Resu
     let matcher = platform.matcher();
     match images.as_slice() {
         [only] => Ok(only.clone()),
-        _ => images.into_iter().find(|i| matcher.matches(&i.platform())).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("{name} has no image for {platform}"))
-        }),
+        _ => images
+            .into_iter()
+            .find(|i| matcher.matches(&i.platform()))
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{name} has no image for {platform}"))),
     }
 }
 
@@ -299,8 +311,12 @@ pub async fn pull(
     let name = reference.to_string();
     par::blocking(move || -> Result<Image, Error> {
         let top = resolved.top();
-        let target =
-            RefTarget { media_type: top.media_type, digest: top.digest, size: top.size, annotations: BTreeMap::new() };
+        let target = RefTarget {
+            media_type: top.media_type,
+            digest: top.digest,
+            size: top.size,
+            annotations: BTreeMap::new(),
+        };
         store.set_ref(&name, target, KIND_BASE, &Expected::Any)?;
         Ok(resolved.image)
     })
@@ -334,7 +350,16 @@ async fn packed(session: &Session, name: &str, compression: Compression) -> Resu
         }
         let packed = images
             .iter()
-            .map(|i| compose::pack(&store, i, compression, Recompress::No, Format::Oci, i.manifest.value.annotations.clone()))
+            .map(|i| {
+                compose::pack(
+                    &store,
+                    i,
+                    compression,
+                    Recompress::No,
+                    Format::Oci,
+                    i.manifest.value.annotations.clone(),
+                )
+            })
             .collect::<Result<Vec<_>, _>>()?;
         crate::export::content(&store, &packed, &crate::Output::store())
     })
@@ -346,7 +371,10 @@ pub fn content_of(store: &LocalStore, document: &Document) -> Result<Content, Er
     match document {
         Document::Manifest(_) => {
             let images = images_of(store, document)?;
-            images.first().map(Content::image).ok_or_else(|| Error::world("the image's configuration is missing in the store"))
+            images
+                .first()
+                .map(Content::image)
+                .ok_or_else(|| Error::world("the image's configuration is missing in the store"))
         }
         Document::Index(index) => {
             let mut manifests = Vec::new();
@@ -409,7 +437,11 @@ pub fn load(session: &Session, source: LoadSource<'_>, force: bool) -> Result<Ve
             {
                 return Err(Error::new(
                     ErrorKind::Conflict,
-                    format!("{} is another image already ({})", reference.familiar(), old.target.digest.short()),
+                    format!(
+                        "{} is another image already ({})",
+                        reference.familiar(),
+                        old.target.digest.short()
+                    ),
                 )
                 .hint("use --force to move the name to the loaded image"));
             }
@@ -423,7 +455,12 @@ pub fn load(session: &Session, source: LoadSource<'_>, force: bool) -> Result<Ve
             remember_layers(&session.store, &inner)?;
         }
         for reference in &image.references {
-            session.store.set_ref(&reference.to_string(), target(&image.content.top), KIND_DERIVED, &Expected::Any)?;
+            session.store.set_ref(
+                &reference.to_string(),
+                target(&image.content.top),
+                KIND_DERIVED,
+                &Expected::Any,
+            )?;
         }
         if image.references.is_empty() {
             keep_untagged(session, &image.content)?;
@@ -448,28 +485,42 @@ fn remember_layers(store: &LocalStore, image: &Image) -> Result<(), Error> {
             size: blob.size,
             annotations: blob.annotations.clone(),
         };
-        store.put_layer(LayerRecordV1 { diff_id: *diff, size: None, snapshot: None, blobs: vec![stored], created: 0 })?;
+        store.put_layer(LayerRecordV1 {
+            diff_id: *diff,
+            size: None,
+            snapshot: None,
+            blobs: vec![stored],
+            created: 0,
+        })?;
     }
     Ok(())
 }
 
 /// Save images to an archive: an OCI layout that docker and podman load too.
-pub fn save(session: &Session, names: &[String], dest: &crate::export::Destination, docker: bool) -> Result<(), Error> {
+pub fn save(
+    session: &Session,
+    names: &[String],
+    dest: &crate::export::Destination,
+    docker: bool,
+) -> Result<(), Error> {
     let mut named: BTreeMap<Digest, exporter::Named> = BTreeMap::new();
     for name in names {
         let found = find(&session.store, name)?;
         for image in images_of(&session.store, &found.document)? {
-            let missing = image.manifest.value.layers.iter().zip(&image.config.value.rootfs.diff_ids).any(|(l, d)| {
-                !matches!(session.store.blob_size(&l.digest), Ok(Some(_)))
-                    && !matches!(session.store.layer(d), Ok(Some(r)) if r.snapshot.is_some())
-            });
+            let missing =
+                image.manifest.value.layers.iter().zip(&image.config.value.rootfs.diff_ids).any(|(l, d)| {
+                    !matches!(session.store.blob_size(&l.digest), Ok(Some(_)))
+                        && !matches!(session.store.layer(d), Ok(Some(r)) if r.snapshot.is_some())
+                });
             if missing {
                 return Err(Error::new(ErrorKind::NotFound, format!("{name} is not complete in the store"))
                     .hint(format!("fetch its layers first: ctrbuild pull {name}")));
             }
         }
         let content = content_of(&session.store, &found.document)?;
-        let entry = named.entry(content.digest()).or_insert_with(|| exporter::Named { references: Vec::new(), content });
+        let entry = named
+            .entry(content.digest())
+            .or_insert_with(|| exporter::Named { references: Vec::new(), content });
         entry.references.extend(found.refs.iter().filter_map(|r| r.name.parse::<Reference>().ok()));
     }
     let named: Vec<exporter::Named> = named.into_values().collect();
@@ -507,7 +558,8 @@ pub fn import(
         // The layer is packed anew afterwards: imported tars have odd entries, and ours must round-trip.
         let report = layer::unpack::apply(plain, folder, &worker::unpack_options())?;
         match report.entries {
-            0 => Err(Error::new(ErrorKind::Recipe, "the archive is empty").hint("give a tar of a root file system")),
+            0 => Err(Error::new(ErrorKind::Recipe, "the archive is empty")
+                .hint("give a tar of a root file system")),
             _ => Ok(()),
         }
     })
@@ -525,7 +577,8 @@ pub fn from_folder(
     let active = store.prepare()?;
     fill(&active.upper(), &mut config)?;
     let stats = layer::pack::diff_id(&active.upper(), &[], &worker::pack_options())?;
-    let meta = SnapshotMeta { diff_id: Some(stats.diff_id), tar_size: Some(stats.size), ..SnapshotMeta::default() };
+    let meta =
+        SnapshotMeta { diff_id: Some(stats.diff_id), tar_size: Some(stats.size), ..SnapshotMeta::default() };
     let id = store.commit(active, meta)?;
     store.put_layer(LayerRecordV1 {
         diff_id: stats.diff_id,

@@ -17,7 +17,9 @@ mod lookup;
 pub mod os_image;
 mod remote_files;
 
-pub use build::{BuildObserver, BuildOutput, BuildRequest, Built, PlanOutput, Runtime, build, keys, plan_only};
+pub use build::{
+    BuildObserver, BuildOutput, BuildRequest, Built, PlanOutput, Runtime, build, keys, plan_only,
+};
 pub use compose::Compression;
 pub use context::{ContextSpec, Recipe, SecretSource};
 pub use error::{Error, ErrorKind, chain};

@@ -39,12 +39,17 @@ async fn by_reference(
     platform: &Platform,
     policy: PullPolicy,
 ) -> Result<ImageFact, Error> {
-    let reference: Reference =
-        name.parse().map_err(|e: oci::ParseReferenceError| Error::new(ErrorKind::Recipe, e.to_string()).hint(e.hint()))?;
+    let reference: Reference = name
+        .parse()
+        .map_err(|e: oci::ParseReferenceError| Error::new(ErrorKind::Recipe, e.to_string()).hint(e.hint()))?;
     if policy != PullPolicy::Always
         && let Some(image) = local_image(&session.store, &reference, platform)?
     {
-        return Ok(fact(reference.to_string(), image, graph::ImageOrigin::Registry { repository: reference.repository() }));
+        return Ok(fact(
+            reference.to_string(),
+            image,
+            graph::ImageOrigin::Registry { repository: reference.repository() },
+        ));
     }
     if policy == PullPolicy::Never {
         return Err(Error::new(ErrorKind::NotFound, format!("{} is not in the store", reference.familiar()))
@@ -69,8 +74,12 @@ async fn by_reference(
             store.put_blob(&index.bytes)?;
         }
         put_image(&store, &resolved.image)?;
-        let target =
-            RefTarget { media_type: top.media_type, digest: top.digest, size: top.size, annotations: Default::default() };
+        let target = RefTarget {
+            media_type: top.media_type,
+            digest: top.digest,
+            size: top.size,
+            annotations: Default::default(),
+        };
         store.set_ref(&name, target, crate::images::KIND_BASE, &Expected::Any)?;
         Ok(())
     })
@@ -91,7 +100,11 @@ pub fn put_image(store: &LocalStore, image: &Image) -> Result<(), Error> {
 }
 
 /// An image that the store knows by this reference, for this platform. `None` if it has no such.
-pub fn local_image(store: &LocalStore, reference: &Reference, platform: &Platform) -> Result<Option<Image>, Error> {
+pub fn local_image(
+    store: &LocalStore,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Option<Image>, Error> {
     let document = match reference.digest() {
         Some(digest) => document(store, digest)?,
         None => match store.get_ref(&reference.to_string())? {
@@ -112,11 +125,17 @@ pub fn document(store: &LocalStore, digest: &digest::Digest) -> Result<Option<Do
         Err(e) if e.is_missing() => return Ok(None),
         Err(e) => return Err(e.into()),
     };
-    Document::parse(&bytes, None).map(Some).map_err(|e| Error::world(format!("{digest}: {e}")).maybe_hint(e.hint()))
+    Document::parse(&bytes, None)
+        .map(Some)
+        .map_err(|e| Error::world(format!("{digest}: {e}")).maybe_hint(e.hint()))
 }
 
 /// The image for a platform behind a document, as far as the store has it.
-pub fn image_of(store: &LocalStore, mut document: Document, platform: &Platform) -> Result<Option<Image>, Error> {
+pub fn image_of(
+    store: &LocalStore,
+    mut document: Document,
+    platform: &Platform,
+) -> Result<Option<Image>, Error> {
     for _ in 0..4 {
         match document {
             Document::Index(index) => {
@@ -128,8 +147,8 @@ pub fn image_of(store: &LocalStore, mut document: Document, platform: &Platform)
             }
             Document::Manifest(manifest) => {
                 let Some(config) = config(store, &manifest)? else { return Ok(None) };
-                let image =
-                    Image::new(*manifest, config).map_err(|e| Error::world(e.to_string()).maybe_hint(e.hint()))?;
+                let image = Image::new(*manifest, config)
+                    .map_err(|e| Error::world(e.to_string()).maybe_hint(e.hint()))?;
                 return Ok(platform.matcher().matches(&image.platform()).then_some(image));
             }
         }

@@ -49,7 +49,10 @@ struct Sandboxed {
 }
 
 impl ChrootRunner for Sandboxed {
-    fn run(&self, command: &ChrootCommand<'_>) -> Result<ChrootOutput, Box<dyn std::error::Error + Send + Sync>> {
+    fn run(
+        &self,
+        command: &ChrootCommand<'_>,
+    ) -> Result<ChrootOutput, Box<dyn std::error::Error + Send + Sync>> {
         let folder = RootDir::open_path(command.root)?;
         let root = MountFd::clone_of(&folder, sandbox::Access::ReadWrite)?;
         let mut spec = SandboxSpec::new(root, command.argv);
@@ -58,7 +61,8 @@ impl ChrootRunner for Sandboxed {
         if !command.stdin.is_empty() {
             // A step has no standard input: a shell opens a file in its place.
             let target = "/dev/ctrbuild-stdin";
-            let kind = sandbox::MountKind::File { content: command.stdin.to_vec(), mode: 0o400, uid: 0, gid: 0 };
+            let kind =
+                sandbox::MountKind::File { content: command.stdin.to_vec(), mode: 0o400, uid: 0, gid: 0 };
             spec.mounts.push(sandbox::Mount::new(target, kind));
             let script = ["/bin/sh", "-c", "exec \"$@\" < /dev/ctrbuild-stdin", "sh"].map(Into::into);
             spec.args = script.into_iter().chain(spec.args).collect();
@@ -91,8 +95,11 @@ pub async fn install(
 ) -> Result<Option<Installed>, Error> {
     let name = request.name.clone();
     if name.familiar_name() != "debian" {
-        return Err(Error::new(ErrorKind::NotFound, format!("there is no way to make {} here", name.familiar()))
-            .hint("debian:SUITE is known, such as debian:bookworm; others can be pulled from a registry"));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no way to make {} here", name.familiar()),
+        )
+        .hint("debian:SUITE is known, such as debian:bookworm; others can be pulled from a registry"));
     }
     let tag = name.tag().unwrap_or("stable");
     let suite = match tag {
@@ -126,7 +133,8 @@ pub async fn install(
         let runner = Sandboxed { runtime: sandbox::Runtime::new()? };
         let mut report = None;
         let mut config = ImageConfig::scratch(&request.platform);
-        config.config.env = vec![format!("PATH={}", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")];
+        config.config.env =
+            vec![format!("PATH={}", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")];
         config.config.cmd = Some(vec!["bash".into()]);
         let epoch = request.now.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let created_by = format!("ctrbuild os-image install {}", name.familiar());

@@ -91,7 +91,8 @@ impl MainContext {
             Ok(_) => return Ok(MainContext::Folder(path)),
             Err(_) => {}
         }
-        let wrong = |m: String| Error::new(ErrorKind::Recipe, format!("build context {}: {m}", remote::redact(text)));
+        let wrong =
+            |m: String| Error::new(ErrorKind::Recipe, format!("build context {}: {m}", remote::redact(text)));
         // The form without a scheme is deprecated, and known for contexts only.
         let github = text.starts_with("github.com/").then(|| {
             let (repository, rest) = text.split_at(text.find(['#', '?']).unwrap_or(text.len()));
@@ -147,15 +148,19 @@ impl MainContext {
         match self {
             MainContext::Folder(path) => Ok(Loaded::Context(ContextSpec::Folder(path))),
             MainContext::Stdin => {
-                let unpacked = par::blocking(move || remote::unpack_stream(&s, "standard input", stdin)).await?;
+                let unpacked =
+                    par::blocking(move || remote::unpack_stream(&s, "standard input", stdin)).await?;
                 Loaded::of(store, unpacked, ContextSpec::Empty)
             }
             MainContext::ArchiveFile(path) => {
                 let shown = path.display().to_string();
                 let unpacked = par::blocking(move || remote::unpack_file(&s, &shown, &path)).await?;
                 match unpacked {
-                    Unpacked::Text(_) => Err(Error::new(ErrorKind::Recipe, "the build context is neither a folder nor an archive")
-                        .hint("name the folder of the project, and the recipe with -f FILE")),
+                    Unpacked::Text(_) => Err(Error::new(
+                        ErrorKind::Recipe,
+                        "the build context is neither a folder nor an archive",
+                    )
+                    .hint("name the folder of the project, and the recipe with -f FILE")),
                     files => Loaded::of(store, files, ContextSpec::Empty),
                 }
             }
@@ -165,8 +170,14 @@ impl MainContext {
             }
             MainContext::Http(url) => {
                 let shown = remote::redact(&url);
-                let source =
-                    HttpSource { url, filename: HTTP_CONTEXT.into(), checksum: None, mode: None, uid: 0, gid: 0 };
+                let source = HttpSource {
+                    url,
+                    filename: HTTP_CONTEXT.into(),
+                    checksum: None,
+                    mode: None,
+                    uid: 0,
+                    gid: 0,
+                };
                 let fetched = remote.0.fetch(store, &SourceOp::Http(source)).await?;
                 let folder = store.snapshot_path(&fetched.snapshot)?;
                 let file = folder.join(HTTP_CONTEXT);

@@ -58,14 +58,16 @@ async fn equal_input_gives_equal_digests() {
     let dir = tempfile::tempdir().unwrap();
     let context = dir.path().join("context");
     std::fs::create_dir(&context).unwrap();
-    std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY f /a/b/f\nENV A=b\nCOPY --link f /g\n").unwrap();
+    std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY f /a/b/f\nENV A=b\nCOPY --link f /g\n")
+        .unwrap();
     let write = |text: &str, seconds: u64| {
         let file = std::fs::File::create(context.join("f")).unwrap();
         std::io::Write::write_all(&mut &file, text.as_bytes()).unwrap();
         file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
     };
     for kind in ["compression=gzip", "compression=zstd", "compression=uncompressed"] {
-        let out = |n: &str| format!("type=oci,dest={},{kind},rewrite-timestamp=true", dir.path().join(n).display());
+        let out =
+            |n: &str| format!("type=oci,dest={},{kind},rewrite-timestamp=true", dir.path().join(n).display());
         write("same", 1_700_000_000);
         let first = digest_of(dir.path(), &format!("s1{kind}"), &context, &out("1.tar")).await;
         write("same", 1_700_000_999);

@@ -7,9 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chmod;
 #[cfg(feature = "codegen")]
 pub mod codegen;
-pub mod chmod;
 pub mod error;
 pub mod glob;
 pub mod ignore;

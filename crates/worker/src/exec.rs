@@ -473,7 +473,10 @@ fn spawn_failed(e: sandbox::Error, vertex: &Vertex, exec: &ExecOp) -> ErrorKind 
     if foreign && message.contains("exec format error") {
         hint = Some(foreign_hint(&vertex.platform));
     }
-    ErrorKind::Other { message: format!("process {:?} could not be started: {message}", exec.args.join(" ")), hint }
+    ErrorKind::Other {
+        message: format!("process {:?} could not be started: {message}", exec.args.join(" ")),
+        hint,
+    }
 }
 
 /// What to do about programs of a foreign platform that don't start.
