@@ -74,6 +74,25 @@ pub struct PathSelector {
     pub required: Vec<String>,
 }
 
+impl PathSelector {
+    /// One path as it is written, links followed, with all that is below it.
+    pub fn of(path: impl Into<String>) -> Self {
+        PathSelector {
+            path: path.into(),
+            wildcard: false,
+            follow_links: true,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            required: Vec::new(),
+        }
+    }
+
+    /// A whole tree.
+    pub fn everything() -> Self {
+        Self::of("/")
+    }
+}
+
 /// An edge and what is read from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Input {

@@ -60,6 +60,18 @@ struct TokenKey {
     path: String,
 }
 
+impl TokenKey {
+    fn new(ep: &Endpoint, realm: &Url, service: &str, scope: &Scope) -> Self {
+        TokenKey {
+            origin: ep.origin(),
+            realm: realm.to_string(),
+            service: service.to_string(),
+            scopes: scope.names.clone(),
+            path: scope.path.clone(),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Token {
     header: HeaderValue,
@@ -119,13 +131,7 @@ impl Broker {
             }),
             (Scheme::Basic, _) => Ok(anonymous),
             (Scheme::Bearer { realm, service }, credential) => {
-                let key = TokenKey {
-                    origin: ep.origin(),
-                    realm: realm.to_string(),
-                    service: service.clone(),
-                    scopes: scope.names.clone(),
-                    path: scope.path.clone(),
-                };
+                let key = TokenKey::new(ep, &realm, &service, scope);
                 if self.tokens.get(&key).is_some_and(|t| t.expires <= Instant::now()) {
                     self.tokens.remove(&key);
                 }
@@ -161,13 +167,7 @@ impl Broker {
         let known = schemes.insert(ep.origin(), scheme.clone());
         drop(schemes);
         if let (Some(sent), Scheme::Bearer { realm, service }) = (sent, &scheme) {
-            let key = TokenKey {
-                origin: ep.origin(),
-                realm: realm.to_string(),
-                service: service.clone(),
-                scopes: scope.names.clone(),
-                path: scope.path.clone(),
-            };
+            let key = TokenKey::new(ep, realm, service, scope);
             if self.tokens.get(&key).is_some_and(|t| t.header == *sent) {
                 self.tokens.remove(&key);
                 return Ok(true);

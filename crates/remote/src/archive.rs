@@ -8,7 +8,6 @@ use digest::{CacheKey, Sha256, StableHasher};
 use layer::decompress::Format;
 use layer::extract::{ExtractOptions, extract};
 use sandbox::RootDir;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Cursor, Read, Seek};
 use std::path::Path;
@@ -77,14 +76,7 @@ pub fn unpack_file(store: &LocalStore, what: &str, path: &Path) -> Result<Unpack
     }
     file.rewind().map_err(Error::io("read", path))?;
     let id = extract_new(store, what, file)?;
-    let record = RecordV1 {
-        payload: serde_json::Value::Null,
-        snapshots: vec![id.clone()],
-        blobs: Vec::new(),
-        op: None,
-        parts: BTreeMap::new(),
-        created: 0,
-    };
+    let record = RecordV1::of(vec![id.clone()]);
     store.cache_put(&key, record)?;
     Ok(Unpacked::Files(id))
 }

@@ -23,7 +23,6 @@ use command::Runner;
 use digest::{CacheKey, StableHasher, TreeHash};
 use graph::{GitSource, GitTimes};
 use location::{Credentials, Location};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use store::{Active, LocalStore, RecordV1};
@@ -78,14 +77,7 @@ impl Git {
         let store = store.clone();
         par::blocking(move || {
             let snapshot = store.commit(active, Default::default())?;
-            let record = RecordV1 {
-                payload: serde_json::Value::Null,
-                snapshots: vec![snapshot.clone()],
-                blobs: Vec::new(),
-                op: None,
-                parts: BTreeMap::new(),
-                created: 0,
-            };
+            let record = RecordV1::of(vec![snapshot.clone()]);
             store.cache_put(&key, record)?;
             Ok(Fetched { snapshot, hash })
         })

@@ -19,7 +19,6 @@ use reqwest::header::{
 };
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::{Active, LocalStore, RecordV1, SnapshotId};
@@ -276,14 +275,7 @@ impl Http {
             let snapshot = store.commit(active, Default::default())?;
             let payload =
                 serde_json::to_value(&said).map_err(|_| Error::Internal("a record that is no JSON"))?;
-            let record = RecordV1 {
-                payload,
-                snapshots: vec![snapshot.clone()],
-                blobs: Vec::new(),
-                op: None,
-                parts: BTreeMap::new(),
-                created: 0,
-            };
+            let record = RecordV1 { payload, ..RecordV1::of(vec![snapshot.clone()]) };
             for key in keys {
                 store.cache_put(&key, record.clone())?;
             }

@@ -153,6 +153,15 @@ pub fn execve(path: &CString, args: &[CString], env: &[CString]) -> io::Error {
     io::Error::last_os_error()
 }
 
+/// The descriptors from `first` on, where the kernel can't treat them all at once (before Linux 5.11): what /proc says,
+/// or all that are possible.
+fn open_from(first: RawFd) -> impl Iterator<Item = RawFd> {
+    let known: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
+        .map(|dir| dir.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
+        .unwrap_or_else(|_| (first..65536).collect());
+    known.into_iter().filter(move |fd| *fd >= first)
+}
+
 /// Marks every descriptor from `first` on as close-on-exec.
 pub fn cloexec_from(first: RawFd) {
     // SAFETY: close_range with this flag closes nothing; it only sets a flag on descriptors that exist.
@@ -167,11 +176,7 @@ pub fn cloexec_from(first: RawFd) {
     if done == 0 {
         return;
     }
-    // Before Linux 5.11: ask /proc, or try all that are possible.
-    let known: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
-        .map(|dir| dir.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
-        .unwrap_or_else(|_| (first..65536).collect());
-    for fd in known.into_iter().filter(|fd| *fd >= first) {
+    for fd in open_from(first) {
         // SAFETY: F_SETFD takes an integer; a descriptor that isn't open is reported as EBADF.
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
@@ -185,10 +190,7 @@ pub fn close_from(first: RawFd) {
     if done == 0 {
         return;
     }
-    let known: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
-        .map(|dir| dir.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
-        .unwrap_or_else(|_| (first..65536).collect());
-    for fd in known.into_iter().filter(|fd| *fd >= first) {
+    for fd in open_from(first) {
         // SAFETY: as above.
         unsafe { libc::close(fd) };
     }

@@ -369,14 +369,7 @@ async fn content_key<E: Executor>(
 
 /// `op` lists the record among those of the same op.
 fn record(layers: &[SnapshotId], op: Option<&[u8; 32]>, parts: BTreeMap<String, String>) -> RecordV1 {
-    RecordV1 {
-        payload: serde_json::Value::Null,
-        snapshots: layers.to_vec(),
-        blobs: Vec::new(),
-        op: op.map(|o| OpHash::from_bytes(*o)),
-        parts,
-        created: 0,
-    }
+    RecordV1 { op: op.map(|o| OpHash::from_bytes(*o)), parts, ..RecordV1::of(layers.to_vec()) }
 }
 
 fn put(store: &LocalStore, v: VertexRef, key: &CacheKey, record: RecordV1) -> Result<(), SolveError> {

@@ -71,6 +71,20 @@ pub struct RecordV1 {
     pub created: u64,
 }
 
+impl RecordV1 {
+    /// A result of snapshots and nothing else.
+    pub fn of(snapshots: Vec<SnapshotId>) -> Self {
+        RecordV1 {
+            payload: serde_json::Value::Null,
+            snapshots,
+            blobs: Vec::new(),
+            op: None,
+            parts: BTreeMap::new(),
+            created: 0,
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,

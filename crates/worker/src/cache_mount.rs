@@ -106,14 +106,7 @@ impl CacheMount {
         let root = RootDir::open_path(&folder).map_err(io)?;
         if !from.is_empty() {
             let tree = layers_tree(store, from)?;
-            let selector = PathSelector {
-                path: source.to_string(),
-                wildcard: false,
-                follow_links: true,
-                include: Vec::new(),
-                exclude: Vec::new(),
-                required: Vec::new(),
-            };
+            let selector = PathSelector::of(source);
             for selected in tree.select(&selector)? {
                 Target { root: &root, style: &Style::default() }.copy(&tree, &selected, "/")?;
             }

@@ -9,7 +9,7 @@ use crate::failed::FailedStep;
 use crate::log::{StepLog, pump, remark};
 use crate::ssh::{Forwarding, SshAgent};
 use crate::{LocalWorker, passwd, store_error};
-use graph::{ExecOp, MountKind, NetworkMode, Op, SecurityMode, Vertex};
+use graph::{ExecOp, MountKind, NetworkMode, Op, PathSelector, SecurityMode, Vertex};
 use mounts::Gathered;
 use sandbox::{
     Access, Exit, Identity, Limits, Mount, MountFd, Network, Overlay, SandboxSpec, Security, Status, Stdio,
@@ -162,7 +162,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
     let store = worker.store();
     let base = match exec.root {
         None => Vec::new(),
-        Some(input) => worker.input_layers(job, input, &crate::everything())?,
+        Some(input) => worker.input_layers(job, input, &PathSelector::everything())?,
     };
     let active = store.prepare().map_err(|e| store_error(&e))?;
     let mount = mount_root(worker, &active, &base)?;

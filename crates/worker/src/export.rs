@@ -2,7 +2,8 @@
 
 use crate::copy::{Style, Target};
 use crate::select::{Entry, Kind};
-use crate::{everything, hash, layers_tree};
+use crate::{hash, layers_tree};
+use graph::PathSelector;
 use sandbox::RootDir;
 use solver::ErrorKind;
 use std::io::Write;
@@ -17,7 +18,7 @@ pub fn export_folder(store: &LocalStore, layers: &[SnapshotId], dest: &Path) -> 
     let root = RootDir::open_path(dest).map_err(crate::copy::io)?;
     let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let style = Style { owner: Some(owner), ..Style::default() };
-    for mut selected in tree.select(&everything())? {
+    for mut selected in tree.select(&PathSelector::everything())? {
         selected.entries.retain(|e| !matches!(e.kind, Kind::Socket | Kind::Device { .. }));
         renumber(&mut selected.entries);
         Target { root: &root, style: &style }.copy(&tree, &selected, "/")?;
@@ -68,7 +69,7 @@ fn append_root<W: Write>(
         return Ok(());
     }
     let tree = layers_tree(store, layers)?;
-    for selected in tree.select(&everything())? {
+    for selected in tree.select(&PathSelector::everything())? {
         let names: Vec<PathBuf> = selected.entries.iter().map(|e| Path::new(prefix).join(&e.rel)).collect();
         for (entry, name) in selected.entries.iter().zip(&names) {
             if entry.rel.as_os_str().is_empty() || entry.kind == Kind::Socket {

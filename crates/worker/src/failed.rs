@@ -11,7 +11,6 @@ use sandbox::{
 };
 use serde::{Deserialize, Serialize};
 use solver::{ErrorKind, StepStatus};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use store::{Active, LocalStore, RecordV1, SnapshotId};
 
@@ -74,14 +73,7 @@ impl FailedStep {
             log,
         };
         let payload = serde_json::to_value(&facts).map_err(|e| ErrorKind::other(e.to_string()))?;
-        let record = RecordV1 {
-            payload,
-            snapshots: layers.clone(),
-            blobs: Vec::new(),
-            op: None,
-            parts: BTreeMap::new(),
-            created: 0,
-        };
+        let record = RecordV1 { payload, ..RecordV1::of(layers.clone()) };
         store.cache_put(&key(), record).map_err(|e| store_error(&e))?;
         Ok(FailedStep { facts, layers })
     }

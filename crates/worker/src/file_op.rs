@@ -39,7 +39,7 @@ pub fn run(worker: &LocalWorker, job: &Job) -> Result<Vec<SnapshotId>, ErrorKind
     drop((root, mount));
     let id = store.commit(active, Default::default()).map_err(|e| store_error(&e))?;
     if let Some(key) = relink {
-        store.cache_put(&key, crate::record_of(&id)).map_err(|e| store_error(&e))?;
+        store.cache_put(&key, store::RecordV1::of(vec![id.clone()])).map_err(|e| store_error(&e))?;
     }
     let mut layers = base;
     layers.push(id);

@@ -206,7 +206,7 @@ impl LocalWorker {
         let id = store.commit(active, meta(report)).map_err(|e| store_error(&e))?;
         if let Some(chain) = chain {
             store
-                .cache_put(&layer_key("chain", &chain.0), crate::record_of(&id))
+                .cache_put(&layer_key("chain", &chain.0), store::RecordV1::of(vec![id.clone()]))
                 .map_err(|e| store_error(&e))?;
         }
         Ok(id)

@@ -164,25 +164,13 @@ impl LocalWorker {
     }
 
     fn hash_context(&self, name: &str, selector: &Selector) -> Result<TreeHash, ErrorKind> {
-        let everything = [everything()];
+        let everything = [PathSelector::everything()];
         let selectors = match selector {
             Selector::Whole => &everything[..],
             Selector::Paths(paths) => paths,
         };
         let tree = self.context_tree(name)?;
         combine(selectors.iter().map(|s| hash::hash(&tree, &self.select_context(name, s)?)))
-    }
-}
-
-/// Selects a whole tree.
-fn everything() -> PathSelector {
-    PathSelector {
-        path: "/".into(),
-        wildcard: false,
-        follow_links: true,
-        include: Vec::new(),
-        exclude: Vec::new(),
-        required: Vec::new(),
     }
 }
 
@@ -363,20 +351,8 @@ impl LocalWorker {
         }
         drop(root);
         let id = store.commit(active, Default::default()).map_err(|e| store_error(&e))?;
-        store.cache_put(&key, record_of(&id)).map_err(|e| store_error(&e))?;
+        store.cache_put(&key, store::RecordV1::of(vec![id.clone()])).map_err(|e| store_error(&e))?;
         Ok(id)
-    }
-}
-
-/// A cache record of one snapshot and nothing else.
-pub(crate) fn record_of(id: &SnapshotId) -> store::RecordV1 {
-    store::RecordV1 {
-        payload: serde_json::Value::Null,
-        snapshots: vec![id.clone()],
-        blobs: Vec::new(),
-        op: None,
-        parts: BTreeMap::new(),
-        created: 0,
     }
 }
 

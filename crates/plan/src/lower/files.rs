@@ -408,14 +408,7 @@ impl Lowering<'_> {
 }
 
 fn plain_selector(path: &str) -> PathSelector {
-    PathSelector {
-        path: path.to_string(),
-        wildcard: false,
-        follow_links: false,
-        include: Vec::new(),
-        exclude: Vec::new(),
-        required: Vec::new(),
-    }
+    PathSelector { follow_links: false, ..PathSelector::of(path) }
 }
 
 /// `--chmod`: an octal number up to 7777, or chmod's symbolic form.

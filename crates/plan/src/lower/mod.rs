@@ -129,14 +129,7 @@ impl<'a> Lowering<'a> {
             Root::Empty => None,
             Root::Vertex(v) => Some(v),
             Root::Local(v) => {
-                let selector = PathSelector {
-                    path: "/".into(),
-                    wildcard: false,
-                    follow_links: true,
-                    include: Vec::new(),
-                    exclude: Vec::new(),
-                    required: Vec::new(),
-                };
+                let selector = PathSelector::everything();
                 let provenance = Provenance {
                     name: format!("{} into a layer", self.graph.get(v).provenance.name),
                     ..Provenance::default()

@@ -45,7 +45,10 @@ impl Lowering<'_> {
             Script::Shell(text) => state.with_shell(&text),
             Script::File { name, body } => {
                 let input = self.script_file(&name, body, state, at);
-                inputs.push(Input { edge: input.into(), selector: Selector::Paths(vec![whole("/")]) });
+                inputs.push(Input {
+                    edge: input.into(),
+                    selector: Selector::Paths(vec![PathSelector::of("/")]),
+                });
                 mounts.push(ExecMount {
                     target: PIPES.into(),
                     readonly: true,
@@ -271,7 +274,7 @@ impl Lowering<'_> {
             (None, Whence::Empty) => return None,
         };
         // One input a mount: sources of different mounts are different parts of a key.
-        inputs.push(Input { edge: vertex.into(), selector: Selector::Paths(vec![whole(within)]) });
+        inputs.push(Input { edge: vertex.into(), selector: Selector::Paths(vec![PathSelector::of(within)]) });
         Some(inputs.len() - 1)
     }
 }
@@ -280,15 +283,4 @@ impl Lowering<'_> {
 enum Whence {
     Context,
     Empty,
-}
-
-fn whole(path: &str) -> PathSelector {
-    PathSelector {
-        path: path.to_string(),
-        wildcard: false,
-        follow_links: true,
-        include: Vec::new(),
-        exclude: Vec::new(),
-        required: Vec::new(),
-    }
 }
