@@ -6,11 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+mod distance;
 mod json;
 mod message;
 mod source;
 mod terminal;
 
+pub use distance::distance;
 pub use json::{to_json, to_json_line};
 pub use message::{Applicability, Diagnostic, Edit, Fix, Label, Severity};
 pub use source::{Position, SourceFile, TextRange};

@@ -22,7 +22,6 @@ pub mod rules;
 pub mod secrets;
 pub mod semantics;
 pub mod shell;
-mod signal;
 pub mod snapshot;
 pub mod suppress;
 

@@ -5,7 +5,6 @@
 //! base images are taken as empty. Where BuildKit would stop with an error, the place is remembered in
 //! [`Semantics::fatal`] and the walk goes on, so that one fault does not hide others.
 
-mod expose;
 mod platform;
 mod stage;
 
@@ -406,30 +405,16 @@ pub(crate) fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>
         if option == word {
             return None;
         }
-        let distance = distance(word, option);
+        // Where the lengths differ that much, so do the words.
+        if word.chars().count().abs_diff(option.chars().count()) >= 3 {
+            continue;
+        }
+        let distance = diagnostic::distance(word, option);
         if distance < best.map_or(3, |(best, _)| best) {
             best = Some((distance, option));
         }
     }
     best.map(|(_, option)| option)
-}
-
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    if a.chars().count().abs_diff(b.len()) >= 3 {
-        return 3;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// The instructions of a stage with those that fire in it from an earlier stage's ONBUILD.

@@ -1,7 +1,7 @@
 //! Text as Go's `fmt` and `time` print it: history entries of images are written by tools in Go, and
 //! people compare them.
 
-use std::fmt::Write;
+use dockerfile::word::quote;
 
 /// `%q` of a string list: `["a" "b"]`.
 pub fn quote_list(items: &[String]) -> String {
@@ -12,46 +12,6 @@ pub fn quote_list(items: &[String]) -> String {
 /// `%v` of a string list: `[a b]`.
 pub fn plain_list(items: &[String]) -> String {
     format!("[{}]", items.join(" "))
-}
-
-/// `%q` of a string (Go's `strconv.Quote`).
-pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\x07' => out.push_str("\\a"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\x0b' => out.push_str("\\v"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c if is_printable(c) => out.push(c),
-            c if (c as u32) < 0x10000 => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => {
-                let _ = write!(out, "\\U{:08x}", c as u32);
-            }
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// Close to `strconv.IsPrint`: control and format characters and every blank but U+0020 are escaped.
-fn is_printable(c: char) -> bool {
-    !c.is_control()
-        && (c == ' ' || !c.is_whitespace())
-        && !matches!(c as u32,
-            0xad | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x180e | 0x200b..=0x200f | 0x202a..=0x202e
-            | 0x2060..=0x206f | 0xfeff | 0xfff9..=0xfffb | 0xe000..=0xf8ff | 0xe0000..=0xe0fff | 0xf0000..=0x10ffff)
 }
 
 /// A duration in nanoseconds as Go's `time.Duration.String`: `1m30s`, `250ms`, `0s`.

@@ -27,29 +27,7 @@ pub enum PathError {
 }
 
 /// Go's `path.Clean`: shortest equivalent text; empty becomes `.`.
-pub fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => match parts.last() {
-                Some(&last) if last != ".." => {
-                    parts.pop();
-                }
-                _ if rooted => {}
-                _ => parts.push(".."),
-            },
-            other => parts.push(other),
-        }
-    }
-    let body = parts.join("/");
-    match (rooted, body.is_empty()) {
-        (true, _) => format!("/{body}"),
-        (false, true) => ".".to_string(),
-        (false, false) => body,
-    }
-}
+pub use dockerfile::ignore::clean;
 
 /// Go's `path.Join` of two elements: empty ones are skipped, the result is clean.
 pub fn join(a: &str, b: &str) -> String {

@@ -1,5 +1,7 @@
 //! Did you mean …: the nearest known word.
 
+use diagnostic::distance;
+
 /// Words further away than this are no suggestion.
 const MAX_DISTANCE: usize = 2;
 
@@ -20,7 +22,7 @@ pub(crate) fn nearest<'a>(
         Case::Sensitive => text.to_owned(),
         Case::Ignore => text.to_lowercase(),
     };
-    let wanted: Vec<char> = fold(word).chars().collect();
+    let wanted = fold(word);
     let mut best: Option<(usize, String)> = None;
     for option in options {
         let option = fold(option);
@@ -51,21 +53,6 @@ pub(crate) enum Case {
 /// The tail of a message.
 pub(crate) fn did_you_mean(suggestion: &Option<String>) -> String {
     suggestion.as_ref().map(|word| format!(" (did you mean {word}?)")).unwrap_or_default()
-}
-
-/// Levenshtein's distance.
-fn distance(a: &[char], b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=a.len()).collect();
-    for (i, cb) in b.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, ca) in a.iter().enumerate() {
-            let cost = diagonal + usize::from(*ca != cb);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[a.len()]
 }
 
 #[cfg(test)]

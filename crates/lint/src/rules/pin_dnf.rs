@@ -24,17 +24,6 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         if !(call.is("dnf", &["install"]) || call.is("microdnf", &["install"])) || call.has_any(&["group"]) {
             continue;
         }
-        let module = call.has_any(&["module"]);
-        let fixed = |text: &str| match module {
-            true => text.contains(':'),
-            false => super::shared::is_rpm_pinned(cx, node, text),
-        };
-        let operands = call.operands(&[]);
-        if let Some(arg) = operands
-            .iter()
-            .find(|arg| !["install", "module"].contains(&arg.text.as_str()) && !fixed(&arg.text))
-        {
-            out.report(node.place(arg.span), format!("{} has no version", arg.text));
-        }
+        super::shared::report_unpinned_rpm(cx, node, call, out);
     }
 }

@@ -112,8 +112,23 @@ pub(super) fn forgets_to_clean(
     (!cleaned).then(|| &calls[first])
 }
 
+/// The first package that an install by dnf or yum names without a version, or module without a stream.
+pub(super) fn report_unpinned_rpm(cx: &Context<'_>, node: &Node<'_>, call: &Call, out: &mut Sink<'_>) {
+    let module = call.has_any(&["module"]);
+    let fixed = |text: &str| match module {
+        true => text.contains(':'),
+        false => is_rpm_pinned(cx, node, text),
+    };
+    let operands = call.operands(&[]);
+    if let Some(arg) =
+        operands.iter().find(|arg| !["install", "module"].contains(&arg.text.as_str()) && !fixed(&arg.text))
+    {
+        out.report(node.place(arg.span), format!("{} has no version", arg.text));
+    }
+}
+
 /// Whether an rpm package's name ends with a version, or a variable says it.
-pub(super) fn is_rpm_pinned(cx: &Context<'_>, node: &Node<'_>, package: &str) -> bool {
+fn is_rpm_pinned(cx: &Context<'_>, node: &Node<'_>, package: &str) -> bool {
     if package.contains('$') {
         let known = cx.state(node.stage, node.index);
         return known.is_some_and(|state| {

@@ -1,8 +1,9 @@
 //! Stages one by one: bases, dependencies, then every instruction.
 
-use super::{Base, Check, Env, Place, StageFacts, State, Step, Walk, expose, is_reference, nearest, steps};
+use super::{Base, Check, Env, Place, StageFacts, State, Step, Walk, is_reference, nearest, steps};
 use crate::secrets;
 use diagnostic::TextRange;
+use dockerfile::port::PortWord;
 use dockerfile::word::{Expansion, Lexer};
 use dockerfile::{Command, Instruction, Mount, MountError, PairForm, Stage, Word};
 use std::collections::{BTreeMap, BTreeSet};
@@ -308,7 +309,6 @@ impl<'a> Walk<'a> {
         names: &BTreeMap<String, usize>,
     ) {
         let scope = Some(step.place.line);
-        let keyword = step.place.keyword;
         match step.instruction {
             Instruction::Maintainer(_) | Instruction::Onbuild(_) => {}
             Instruction::Arg(arg) => {
@@ -437,13 +437,7 @@ impl<'a> Walk<'a> {
                         continue;
                     };
                     for port in words {
-                        let (found, error) = expose::read(&port);
-                        for (check, message) in found {
-                            self.report(check, step.place, scope, word.range, message);
-                        }
-                        if let Some(message) = error {
-                            self.stop(word.range, message, false);
-                        }
+                        self.port(&port, word.range, step, scope);
                     }
                 }
             }
@@ -478,7 +472,7 @@ impl<'a> Walk<'a> {
             }
             Instruction::StopSignal(stop) => {
                 if let Some(signal) = self.word(&stop.signal, step, state)
-                    && !crate::signal::is_valid(&signal)
+                    && !dockerfile::signal::is_valid(&signal)
                 {
                     self.stop(stop.signal.range, format!("invalid signal: {signal}"), false);
                 }
@@ -487,7 +481,25 @@ impl<'a> Walk<'a> {
                 state.shell = Some(shell.shell.iter().map(|word| word.value.clone()).collect());
             }
         }
-        let _ = keyword;
+    }
+
+    /// One word of EXPOSE: what BuildKit warns about and what it refuses.
+    fn port(&mut self, text: &str, range: TextRange, step: &Step<'a>, scope: Option<u32>) {
+        let port = match PortWord::read(text) {
+            Ok(port) => port,
+            Err(e) => return self.stop(range, e.to_string(), false),
+        };
+        if port.proto != port.proto.to_lowercase() {
+            let message = format!("the protocol of {text:?} should be lowercase");
+            self.report(Check::ExposeProtoCasing, step.place, scope, range, message);
+        }
+        if !port.address.is_empty() || !port.host.is_empty() {
+            let message = format!("{text:?} maps a host port or address, which EXPOSE can't do");
+            self.report(Check::ExposeInvalidFormat, step.place, scope, range, message);
+        }
+        if let Err(e) = port.ports() {
+            self.stop(range, e.to_string(), false);
+        }
     }
 
     fn transfer(
@@ -606,4 +618,28 @@ fn first_in_circle(reads: &[BTreeSet<usize>]) -> Option<usize> {
         }
     }
     waiting.iter().position(|left| *left > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, Profile};
+
+    #[test]
+    fn words_of_expose() {
+        let said = |word: &str| {
+            let text = format!("FROM scratch\nEXPOSE {word}\n");
+            let parsed = dockerfile::parse(diagnostic::SourceFile::new("Dockerfile", &*text));
+            let report = crate::lint(&parsed, &Options::of(Profile::All));
+            let rules: Vec<&str> = report.findings.iter().filter_map(|f| f.rule).map(|r| r.name).collect();
+            ["ExposeProtoCasing", "ExposeInvalidFormat", "build-would-stop"]
+                .into_iter()
+                .filter(|name| rules.contains(name))
+                .collect::<Vec<_>>()
+        };
+        assert!(said("80").is_empty());
+        assert_eq!(said("80/TCP"), ["ExposeProtoCasing"]);
+        assert_eq!(said("8080:80"), ["ExposeInvalidFormat"]);
+        assert_eq!(said("x"), ["build-would-stop"]);
+        assert_eq!(said("1.2.3:1:2"), ["ExposeInvalidFormat", "build-would-stop"]);
+    }
 }

@@ -3,8 +3,9 @@
 use super::Lowering;
 use crate::gofmt;
 use crate::state::{DeclaredArg, MakesLayer, StageState};
-use crate::{PlanError, expand, ports, signal};
+use crate::{PlanError, expand};
 use dockerfile::instruction as ast;
+use dockerfile::port::PortWord;
 use oci::Healthcheck;
 
 /// ARGs that steer the builder and are no variables of a stage.
@@ -139,7 +140,7 @@ impl Lowering<'_> {
         let mut exposed = Vec::new();
         for word in &expose.ports {
             for port in expand::words(&word.value, self.escape, &state.env)? {
-                exposed.extend(ports::parse(&port).map_err(|e| {
+                exposed.extend(PortWord::read(&port).and_then(|word| word.recorded()).map_err(|e| {
                     PlanError::new(e.to_string())
                         .hint("write a port as NUMBER, NUMBER-NUMBER or NUMBER/tcp|udp|sctp")
                 })?);
@@ -173,7 +174,7 @@ impl Lowering<'_> {
 
     pub(super) fn stop_signal(&self, state: &mut StageState, s: &ast::StopSignal) -> Result<(), PlanError> {
         let name = self.word(state, &s.signal)?;
-        if !signal::is_valid(&name) {
+        if !dockerfile::signal::is_valid(&name) {
             return Err(PlanError::new(format!("invalid signal: {name}"))
                 .hint("name a signal such as SIGTERM or SIGQUIT, or its number"));
         }
