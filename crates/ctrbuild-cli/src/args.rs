@@ -566,9 +566,9 @@ pub struct ShellArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Check every blob, record and reference
+    /// Check every blob, record and reference. Exit code 1: damaged, 2: others may have changed it
     Verify {
-        /// Remove what is damaged, so that it is fetched or built again
+        /// Set aside what is damaged, put together and fetch again what can be, and say what can't
         #[arg(long)]
         repair: bool,
     },

@@ -317,6 +317,8 @@ pub async fn pull(
             size: top.size,
             annotations: BTreeMap::new(),
         };
+        // So that a layer which is lost later is not taken for one that was never here.
+        remember_layers(&store, &resolved.image)?;
         store.set_ref(&name, target, KIND_BASE, &Expected::Any)?;
         Ok(resolved.image)
     })
@@ -477,7 +479,7 @@ pub enum LoadSource<'a> {
 }
 
 /// Note which blobs are which layers, so that they are not fetched again.
-fn remember_layers(store: &LocalStore, image: &Image) -> Result<(), Error> {
+pub(crate) fn remember_layers(store: &LocalStore, image: &Image) -> Result<(), Error> {
     for (blob, diff) in image.manifest.value.layers.iter().zip(&image.config.value.rootfs.diff_ids) {
         let stored = store::LayerBlobV1 {
             media_type: blob.media_type.clone(),

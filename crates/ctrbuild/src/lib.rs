@@ -14,6 +14,7 @@ mod export;
 pub mod housekeeping;
 pub mod images;
 mod lookup;
+pub mod mend;
 pub mod os_image;
 mod remote_files;
 

@@ -4,11 +4,17 @@
 //! is not synced. It counts while that kernel runs (the page cache outlives every process), and for
 //! ever once the batch is sealed: one checked `syncfs`, then a synced marker `batches/<id>`. So
 //! `kill -9` loses nothing and power loss loses only what was not sealed yet.
+//!
+//! A build may find what another one has written and not sealed, or never will. What its own reference
+//! may need of that (layers and their snapshots) it stamps anew, as synced, when it seals its own batch.
 
 use crate::disk::{self, Durability};
-use crate::error::Context;
+use crate::error::{Context, Error};
+use crate::lease::Held;
 use crate::{LocalStore, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -36,8 +42,14 @@ pub(crate) struct Batches {
     /// old id is in place.
     current: RwLock<String>,
     dirty: AtomicBool,
-    /// One seal at a time.
-    sealing: Mutex<()>,
+    /// One seal at a time. Holds the error number of the first that failed, which is final: the kernel
+    /// reports a lost write once.
+    sealing: Mutex<Option<i32>>,
+    /// What was found in batches that are not sealed, such as those of a build beside us or of one that
+    /// was killed. A reference of ours may need it.
+    adopted: Mutex<HashSet<Held>>,
+    /// Whether something was held since the last `syncfs`.
+    found: AtomicBool,
 }
 
 impl Batches {
@@ -46,7 +58,9 @@ impl Batches {
             boot,
             current: RwLock::new(disk::random_hex()?),
             dirty: AtomicBool::new(false),
-            sealing: Mutex::new(()),
+            sealing: Mutex::new(None),
+            adopted: Mutex::new(HashSet::new()),
+            found: AtomicBool::new(false),
         })
     }
 
@@ -54,6 +68,10 @@ impl Batches {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         self.dirty.store(true, Ordering::SeqCst);
         write(Stamp { boot: self.boot.clone(), batch: current.clone() })
+    }
+
+    pub fn note_found(&self) {
+        self.found.store(true, Ordering::SeqCst);
     }
 }
 
@@ -67,8 +85,13 @@ impl LocalStore {
     /// not sealed.
     pub fn seal_batch(&self) -> Result<()> {
         let batches = &self.inner.batches;
-        let _one = batches.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-        if !batches.dirty.load(Ordering::SeqCst) {
+        let mut failed = batches.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(errno) = *failed {
+            return Err(Error::io("sync", self.root(), io::Error::from_raw_os_error(errno)));
+        }
+        let adopted = std::mem::take(&mut *batches.adopted.lock().unwrap_or_else(PoisonError::into_inner));
+        let dirty = batches.dirty.load(Ordering::SeqCst);
+        if !dirty && adopted.is_empty() {
             return Ok(());
         }
         let fresh = disk::random_hex()?;
@@ -77,9 +100,51 @@ impl LocalStore {
             batches.dirty.store(false, Ordering::SeqCst);
             std::mem::replace(&mut *current, fresh)
         };
-        self.sync_all()?;
-        let tmp = self.tmp_path()?;
-        disk::write_atomic(&tmp, &self.marker(&sealed), b"", Durability::Synced)
+        let written = self.seal(&sealed, &adopted);
+        if let Err(e) = &written {
+            *failed = Some(e.errno());
+        }
+        written
+    }
+
+    fn seal(&self, batch: &str, adopted: &HashSet<Held>) -> Result<()> {
+        self.sync_found()?;
+        disk::write_atomic(&self.tmp_path()?, &self.marker(batch), b"", Durability::Synced)?;
+        // Their files are on disk now, whoever wrote them, and nobody changes them.
+        for thing in adopted {
+            match thing {
+                Held::Layer(diff_id) => self.restamp_layer(diff_id)?,
+                Held::Snapshot(id) => self.restamp_snapshot(id)?,
+                Held::Blob(_) | Held::Record(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Write out what this handle found or made, where that was not done since. What another process
+    /// named a moment ago need not be durable yet.
+    pub(crate) fn sync_found(&self) -> Result<()> {
+        self.inner.batches.found.store(false, Ordering::SeqCst);
+        self.sync_all()
+    }
+    pub(crate) fn has_found(&self) -> bool {
+        self.inner.batches.found.load(Ordering::SeqCst)
+    }
+
+    /// Whether what carries `stamp` would not survive power loss, though it can be used now, and is not of
+    /// our own batch.
+    pub(crate) fn is_unsealed(&self, stamp: &Stamp) -> bool {
+        let batches = &self.inner.batches;
+        stamp.batch != SYNCED
+            && *batches.current.read().unwrap_or_else(PoisonError::into_inner) != stamp.batch
+            && !Path::exists(&self.marker(&stamp.batch))
+    }
+
+    /// Make it durable with the next seal, too.
+    pub(crate) fn adopt(&self, thing: Held) {
+        if self.inner.writable {
+            self.inner.batches.adopted.lock().unwrap_or_else(PoisonError::into_inner).insert(thing);
+        }
     }
 
     /// Write out all of the store's file system. The descriptor was open since before the first write,

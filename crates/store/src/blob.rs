@@ -7,12 +7,18 @@ use crate::{LocalStore, Result};
 use digest::{Digest, Sha256, VerifyError, VerifyingReader};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Reads a blob and verifies it on the way; the last read fails where the bytes are damaged.
+/// Reads a blob and verifies it on the way; the last read fails where the bytes are damaged, and the
+/// blob is set aside then.
 pub struct BlobReader {
     inner: VerifyingReader<File>,
     size: u64,
+    digest: Digest,
+    store: LocalStore,
+    /// Device and inode of what is read.
+    file: (u64, u64),
 }
 
 impl std::fmt::Debug for BlobReader {
@@ -29,8 +35,18 @@ impl BlobReader {
 }
 impl Read for BlobReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buf)
+        self.inner.read(buf).inspect_err(|e| {
+            if mismatch(e).is_some() {
+                // Where this fails too, the blob is found damaged again by the next reader.
+                let _ = self.store.quarantine(&self.digest, Some(self.file));
+            }
+        })
     }
+}
+
+/// What a verifying reader found wrong, behind an error of reading.
+fn mismatch(e: &io::Error) -> Option<&VerifyError> {
+    e.get_ref().and_then(|inner| inner.downcast_ref::<VerifyError>())
 }
 
 /// Takes the bytes of a new blob. Nothing is visible before [`BlobWriter::commit`]; dropping it gives
@@ -159,8 +175,15 @@ impl LocalStore {
     /// A reader that verifies the blob on the way. The blob is held.
     pub fn blob_reader(&self, digest: &Digest) -> Result<BlobReader> {
         let file = self.open_blob(digest)?;
-        let size = file.metadata().at("read", &self.blob_path(digest))?.len();
-        Ok(BlobReader { inner: VerifyingReader::new(file, *digest, size), size })
+        let meta = file.metadata().at("read", &self.blob_path(digest))?;
+        let size = meta.len();
+        Ok(BlobReader {
+            inner: VerifyingReader::new(file, *digest, size),
+            size,
+            digest: *digest,
+            store: self.clone(),
+            file: (meta.dev(), meta.ino()),
+        })
     }
 
     /// All bytes of a blob of at most `max` bytes, verified. A damaged one is set aside, so that the
@@ -175,12 +198,21 @@ impl LocalStore {
         let mut reader = reader;
         match reader.read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
-            Err(e) => match e.get_ref().and_then(|inner| inner.downcast_ref::<VerifyError>()) {
-                Some(source) => {
-                    let source = source.clone();
-                    self.quarantine(digest)?;
-                    Err(Error::Damaged { digest: *digest, source })
-                }
+            Err(e) => match mismatch(&e) {
+                Some(source) => Err(Error::Damaged { digest: *digest, source: source.clone() }),
+                None => Err(Error::io("read", &self.blob_path(digest), e)),
+            },
+        }
+    }
+
+    /// Read a blob that somebody failed to use. A damaged one is set aside, which is
+    /// [`Error::Damaged`]; an absent one is [`Error::MissingBlob`].
+    pub fn check_blob(&self, digest: &Digest) -> Result<()> {
+        let mut reader = self.blob_reader(digest)?;
+        match io::copy(&mut reader, &mut io::sink()) {
+            Ok(_) => Ok(()),
+            Err(e) => match mismatch(&e) {
+                Some(source) => Err(Error::Damaged { digest: *digest, source: source.clone() }),
                 None => Err(Error::io("read", &self.blob_path(digest), e)),
             },
         }
@@ -255,9 +287,15 @@ impl LocalStore {
         writer.commit()
     }
 
-    /// Move a damaged blob out of the way; nobody finds it under its digest any more.
-    pub(crate) fn quarantine(&self, digest: &Digest) -> Result<PathBuf> {
+    /// Move a damaged blob out of the way; nobody finds it under its digest any more. Given the device
+    /// and inode that were found damaged, a sound blob that came in their place meanwhile stays.
+    pub(crate) fn quarantine(&self, digest: &Digest, file: Option<(u64, u64)>) -> Result<PathBuf> {
+        self.check_writable()?;
         let from = self.blob_path(digest);
+        let now = fs::metadata(&from).ok().map(|m| (m.dev(), m.ino()));
+        if file.is_some() && file != now {
+            return Ok(from);
+        }
         let to = self.path("quarantine").join(format!("{}.{}", digest.hex(), disk::random_hex()?));
         match fs::rename(&from, &to) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("set aside", &from, e)),

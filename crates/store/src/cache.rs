@@ -4,7 +4,7 @@ use crate::batch::Stamp;
 use crate::disk::{self, Durability};
 use crate::error::{Context, Error};
 use crate::lease::Held;
-use crate::{LocalStore, Result, SnapshotId};
+use crate::{LocalStore, Result, SnapshotId, sealed};
 use digest::{CacheKey, Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -126,8 +126,8 @@ impl LocalStore {
         let op = record.op;
         self.stamped(|stamp| {
             let stored = Stored { version: 1, key: *key, stamp, record };
-            let bytes = serde_json::to_vec(&stored)
-                .map_err(|source| Error::Malformed { path: path.clone(), source })?;
+            let bytes =
+                sealed::encode(&stored).map_err(|source| Error::Malformed { path: path.clone(), source })?;
             disk::write_atomic(&self.tmp_path()?, &path, &bytes, Durability::Cached)
         })?;
         match op {
@@ -193,7 +193,7 @@ impl LocalStore {
     fn stored_record(&self, key: &CacheKey) -> Result<Option<Stored>> {
         let Some(bytes) = disk::read_optional(&self.cache_path(key))? else { return Ok(None) };
         // Torn by a loss of power before the seal: as if it had not been written.
-        let Ok(stored) = serde_json::from_slice::<Stored>(&bytes) else { return Ok(None) };
+        let Ok(stored) = sealed::decode::<Stored>(&bytes) else { return Ok(None) };
         let usable = stored.version == 1 && stored.key == *key && self.is_durable(&stored.stamp);
         Ok(usable.then_some(stored))
     }

@@ -81,6 +81,17 @@ impl Error {
         matches!(self, Error::MissingBlob(_) | Error::MissingSnapshot(_))
     }
 
+    /// The number of the system's error; EIO where there is none.
+    pub(crate) fn errno(&self) -> i32 {
+        match self {
+            Error::Io { source, .. } | Error::NoSpace { source, .. } | Error::Device { source, .. } => {
+                source.raw_os_error()
+            }
+            _ => None,
+        }
+        .unwrap_or(Errno::IO.raw_os_error())
+    }
+
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Error {
         let path = path.to_path_buf();
         match Errno::from_io_error(&source) {

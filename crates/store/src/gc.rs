@@ -113,6 +113,8 @@ impl LocalStore {
             }
         }
         let guard = self.exclusive()?;
+        // What a damaged reference keeps is not known, so nothing can be said to be garbage.
+        self.check_refs()?;
         let mut doomed = self.reap(&guard)?;
         let inventory = self.inventory()?;
         let plan = Plan::new(&inventory, policy, self.now().duration_since(UNIX_EPOCH).unwrap_or_default());

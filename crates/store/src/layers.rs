@@ -5,7 +5,7 @@ use crate::disk::{self, Durability};
 use crate::error::Error;
 use crate::lease::Held;
 use crate::lock::lock_dir;
-use crate::{LocalStore, Result, SnapshotId};
+use crate::{LocalStore, Result, SnapshotId, sealed};
 use digest::{DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,6 +56,7 @@ impl LocalStore {
         held.extend(record.blobs.iter().map(|b| Held::Blob(b.digest)));
         self.hold_guarded(&held, &guard)?;
         drop(guard);
+        self.adopt_layer(&record)?;
         self.touch(&self.layer_path(diff_id));
         Ok(Some(record))
     }
@@ -79,6 +80,7 @@ impl LocalStore {
                 Some(old) => {
                     let merged = merge(self.present_forms(old.record.clone())?, record);
                     if merged == old.record {
+                        self.adopt_layer(&merged)?;
                         return Ok(merged);
                     }
                     // Replacing the record of another batch must not make it less durable than it was.
@@ -90,11 +92,40 @@ impl LocalStore {
                 }
             };
             let stored = Stored { version: 1, stamp, record: merged };
-            let bytes = serde_json::to_vec(&stored)
-                .map_err(|source| Error::Malformed { path: path.clone(), source })?;
+            let bytes =
+                sealed::encode(&stored).map_err(|source| Error::Malformed { path: path.clone(), source })?;
             disk::write_atomic(&self.tmp_path()?, &path, &bytes, durability)?;
+            self.adopt_layer(&stored.record)?;
             Ok(stored.record)
         })
+    }
+
+    /// See to it that a layer that was found outlives power loss once our batch is sealed.
+    fn adopt_layer(&self, record: &LayerRecordV1) -> Result<()> {
+        if let Some(stored) = self.stored_layer(&record.diff_id)?
+            && self.is_unsealed(&stored.stamp)
+        {
+            self.adopt(Held::Layer(record.diff_id));
+        }
+        match &record.snapshot {
+            Some(id) => self.adopt_snapshot(id),
+            None => Ok(()),
+        }
+    }
+
+    /// Note that a record and all that it means is on disk, where its batch does not say so.
+    pub(crate) fn restamp_layer(&self, diff_id: &DiffId) -> Result<()> {
+        let path = self.layer_path(diff_id);
+        let _lock = lock_dir(path.parent().unwrap_or(self.root()))?;
+        match self.stored_layer(diff_id)? {
+            Some(mut stored) if self.is_unsealed(&stored.stamp) => {
+                stored.stamp = Stamp::synced();
+                let bytes = sealed::encode(&stored)
+                    .map_err(|source| Error::Malformed { path: path.clone(), source })?;
+                disk::write_atomic(&self.tmp_path()?, &path, &bytes, Durability::Synced)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The record without forms that are gone, and without holding anything.
@@ -112,7 +143,7 @@ impl LocalStore {
     fn stored_layer(&self, diff_id: &DiffId) -> Result<Option<Stored>> {
         let Some(bytes) = disk::read_optional(&self.layer_path(diff_id))? else { return Ok(None) };
         // Torn by a loss of power before the seal: as if it had not been written.
-        let Ok(stored) = serde_json::from_slice::<Stored>(&bytes) else { return Ok(None) };
+        let Ok(stored) = sealed::decode::<Stored>(&bytes) else { return Ok(None) };
         let usable =
             stored.version == 1 && stored.record.diff_id == *diff_id && self.is_durable(&stored.stamp);
         Ok(usable.then_some(stored))

@@ -84,6 +84,7 @@ impl LocalStore {
         let Some(lease) = slot.as_mut() else { return Ok(()) };
         let lines: String = things.iter().filter(|t| !lease.held.contains(*t)).map(Held::line).collect();
         if !lines.is_empty() {
+            self.inner.batches.note_found();
             lease.file.write_all(lines.as_bytes()).at("write", &lease.path)?;
             lease.held.extend(things.iter().cloned());
         }

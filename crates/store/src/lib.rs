@@ -29,6 +29,7 @@ mod mounts;
 mod partial;
 mod reach;
 mod refs;
+mod sealed;
 mod snapshot;
 mod verify;
 

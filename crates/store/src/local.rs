@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The layout this program writes. A store with another number is refused.
 const FORMAT: u32 = 1;
 /// Folders directly below the root.
-const FOLDERS: [&str; 17] = [
+pub(crate) const FOLDERS: [&str; 17] = [
     "blobs",
     "blobs/sha256",
     "partial",

@@ -7,13 +7,15 @@ use serde_json::Value;
 use std::collections::HashSet;
 
 /// Manifests larger than this are not looked into (registries refuse those above 4 MiB).
-const LARGEST: u64 = 16 << 20;
+pub(crate) const LARGEST: u64 = 16 << 20;
 
 /// Blobs and layers that are reached from some manifest.
 #[derive(Debug, Default)]
 pub(crate) struct Reached {
     pub blobs: HashSet<Digest>,
     pub layers: HashSet<DiffId>,
+    /// Those of the blobs that are configurations.
+    pub configs: HashSet<Digest>,
 }
 
 impl LocalStore {
@@ -45,7 +47,10 @@ impl LocalStore {
                     }
                 }
             }
-            todo.extend(value.get("config").and_then(link));
+            if let Some(config) = value.get("config").and_then(link) {
+                into.configs.insert(config);
+                todo.push(config);
+            }
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! References: names that keep images, one file each.
 
 use crate::disk::{self, Durability};
-use crate::error::Error;
+use crate::error::{Context, Error};
 use crate::lease::Held;
 use crate::lock::RefsGuard;
-use crate::{LocalStore, Result};
+use crate::{LocalStore, Result, sealed};
 use digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,8 +51,8 @@ impl LocalStore {
     pub fn get_ref(&self, name: &str) -> Result<Option<RefV1>> {
         let path = self.path("refs").join(file_name(name)?);
         let Some(bytes) = disk::read_optional(&path)? else { return Ok(None) };
-        let found: RefV1 = serde_json::from_slice(&bytes)
-            .map_err(|source| Error::Malformed { path: path.clone(), source })?;
+        let found: RefV1 =
+            sealed::decode(&bytes).map_err(|source| Error::Malformed { path: path.clone(), source })?;
         // Also guards against two long names with one hash.
         Ok((found.name == name).then_some(found))
     }
@@ -63,10 +63,68 @@ impl LocalStore {
         let mut out = Vec::new();
         for file in disk::names(&self.path("refs"))? {
             let bytes = disk::read_optional(&self.path("refs").join(file))?;
-            out.extend(bytes.and_then(|b| serde_json::from_slice::<RefV1>(&b).ok()));
+            out.extend(bytes.and_then(|b| sealed::decode::<RefV1>(&b).ok()));
         }
         out.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(out)
+    }
+
+    /// Fails where a reference can't be read: what it keeps is unknown then.
+    pub(crate) fn check_refs(&self) -> Result<()> {
+        for file in disk::names(&self.path("refs"))? {
+            let path = self.path("refs").join(file);
+            if let Some(bytes) = disk::read_optional(&path)? {
+                sealed::decode::<RefV1>(&bytes).map_err(|source| Error::Malformed { path, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Put a reference whose record was damaged together again, from the name of its file and from the
+    /// first digest in it that is the name of a sound blob. Where that fails, the file is set aside.
+    /// `Ok(true)` where the reference is back.
+    pub(crate) fn mend_ref(&self, file: &str, guard: &RefsGuard) -> Result<bool> {
+        let path = self.path("refs").join(file);
+        let Some(bytes) = disk::read_optional(&path)? else { return Ok(true) };
+        if sealed::decode::<RefV1>(&bytes).is_ok() {
+            return Ok(true);
+        }
+        let aside = self.path("quarantine").join(format!("{}.{}", digest_of_name(file), disk::random_hex()?));
+        std::fs::rename(&path, &aside).at("set aside", &path)?;
+        let Some((name, target)) = ref_name(file).zip(self.target_in(&bytes)?) else {
+            return Ok(false);
+        };
+        let kind = if find(&bytes, br#""kind":"base""#) { "base" } else { "image" };
+        self.set_ref_locked(&name, target, kind, &Expected::Absent, guard)?;
+        Ok(true)
+    }
+
+    /// The target that the remains of a record still tell.
+    fn target_in(&self, bytes: &[u8]) -> Result<Option<RefTarget>> {
+        for at in 0..bytes.len().saturating_sub(63) {
+            let Some(digest) = std::str::from_utf8(&bytes[at..at + 64]).ok().and_then(digest::from_hex)
+            else {
+                continue;
+            };
+            let digest = Digest::from_bytes(digest);
+            if self.blob_size(&digest)?.is_none() {
+                continue;
+            }
+            let Ok(document) = self.read_blob(&digest, crate::reach::LARGEST) else { continue };
+            let Ok(value) = serde_json::from_slice::<serde_json::Value>(&document) else { continue };
+            let stated = value.get("mediaType").and_then(serde_json::Value::as_str);
+            let media_type = stated.unwrap_or(match value.get("manifests") {
+                Some(_) => "application/vnd.oci.image.index.v1+json",
+                None => "application/vnd.oci.image.manifest.v1+json",
+            });
+            return Ok(Some(RefTarget {
+                media_type: media_type.to_string(),
+                digest,
+                size: document.len() as u64,
+                annotations: BTreeMap::new(),
+            }));
+        }
+        Ok(None)
     }
 
     /// Point `name` at a blob that is in the store, and seal the batch before that: `Ok` means that
@@ -109,8 +167,13 @@ impl LocalStore {
             updated: self.now_secs(),
         };
         let bytes =
-            serde_json::to_vec(&record).map_err(|source| Error::Malformed { path: path.clone(), source })?;
+            sealed::encode(&record).map_err(|source| Error::Malformed { path: path.clone(), source })?;
         let tmp = self.tmp_path()?;
+        // The target, too, may have been named by somebody who has not made its name durable yet.
+        self.blob_size(&record.target.digest)?;
+        if self.has_found() {
+            self.sync_found()?;
+        }
         // From the look at the target until the reference keeps it nothing may be collected.
         let shared = self.shared()?;
         if self.peek_blob(&record.target.digest)?.is_none() {
@@ -183,9 +246,43 @@ fn file_name(name: &str) -> Result<String> {
     Ok(out)
 }
 
+/// The name that a file of `refs` stands for, where the file's name tells it.
+pub(crate) fn ref_name(file: &str) -> Option<String> {
+    if file.starts_with("%sha256-") {
+        return None;
+    }
+    let mut out = Vec::with_capacity(file.len());
+    let mut parts = file.split('%');
+    out.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        let (hex, rest) = part.split_at_checked(2)?;
+        out.push(u8::from_str_radix(hex, 16).ok()?);
+        out.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(out).ok().filter(|name| file_name(name).is_ok_and(|f| f == file))
+}
+
+/// Sixty-four digits for a file that is set aside, as blobs have them.
+fn digest_of_name(file: &str) -> String {
+    Digest::of(file.as_bytes()).hex()
+}
+
+fn find(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|w| w == part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_tell_their_names() {
+        for name in ["docker.io/library/a:1", "..", "%41", "<none>@sha256:00", "ü"] {
+            assert_eq!(ref_name(&file_name(name).unwrap()).as_deref(), Some(name));
+        }
+        assert_eq!(ref_name(&file_name(&"x".repeat(4000)).unwrap()), None);
+        assert_eq!(ref_name("a%2"), None);
+    }
 
     #[test]
     fn names_become_safe_files() {

@@ -4,7 +4,7 @@ use crate::batch::Stamp;
 use crate::disk::{self, Durability};
 use crate::error::{Context, Error};
 use crate::lease::Held;
-use crate::{LocalStore, Result};
+use crate::{LocalStore, Result, sealed};
 use digest::{DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -165,7 +165,7 @@ impl LocalStore {
                 created: self.now_secs(),
                 stamp,
             };
-            self.write_snapshot_meta(&active.dir, &record)?;
+            self.write_snapshot_meta(&active.dir, &record, Durability::Cached)?;
             let guard = self.shared()?;
             self.hold_guarded(&[Held::Snapshot(id.clone())], &guard)?;
             let to = self.snapshot_dir(&id);
@@ -191,6 +191,25 @@ impl LocalStore {
         Ok(record)
     }
 
+    /// See to it that a snapshot that was found outlives power loss once our batch is sealed.
+    pub(crate) fn adopt_snapshot(&self, id: &SnapshotId) -> Result<()> {
+        if self.usable_snapshot(id)?.is_some_and(|record| self.is_unsealed(&record.stamp)) {
+            self.adopt(Held::Snapshot(id.clone()));
+        }
+        Ok(())
+    }
+
+    /// Note that a snapshot is on disk, where its batch does not say so.
+    pub(crate) fn restamp_snapshot(&self, id: &SnapshotId) -> Result<()> {
+        match self.usable_snapshot(id)? {
+            Some(mut record) if self.is_unsealed(&record.stamp) => {
+                record.stamp = Stamp::synced();
+                self.write_snapshot_meta(&self.snapshot_dir(id), &record, Durability::Synced)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Note the digest and size of the layer's tar, once they were computed. Idempotent.
     pub fn set_diff_id(&self, id: &SnapshotId, diff_id: DiffId, tar_size: u64) -> Result<()> {
         let known = self.snapshot(id)?;
@@ -200,15 +219,13 @@ impl LocalStore {
         // A file of its own: rewriting the record could damage one that is durable already. A torn
         // note does not parse and means only that the digest is computed again.
         let note = self.snapshot_dir(id).join("diff");
-        let text = format!("{} {tar_size}\n", diff_id.hex());
-        disk::write_atomic(&self.tmp_path()?, &note, text.as_bytes(), Durability::Cached)
+        disk::write_atomic(&self.tmp_path()?, &note, &diff_note(diff_id, tar_size), Durability::Cached)
     }
 
-    fn write_snapshot_meta(&self, dir: &Path, record: &SnapshotV1) -> Result<()> {
+    fn write_snapshot_meta(&self, dir: &Path, record: &SnapshotV1, durability: Durability) -> Result<()> {
         let to = dir.join("meta.json");
-        let bytes =
-            serde_json::to_vec(record).map_err(|source| Error::Malformed { path: to.clone(), source })?;
-        disk::write_atomic(&self.tmp_path()?, &to, &bytes, Durability::Cached)
+        let bytes = sealed::encode(record).map_err(|source| Error::Malformed { path: to.clone(), source })?;
+        disk::write_atomic(&self.tmp_path()?, &to, &bytes, durability)
     }
 
     /// The record of a usable snapshot, without holding it.
@@ -229,7 +246,7 @@ impl LocalStore {
             return Ok(None);
         };
         // A torn record means that power was lost before the seal: the same as no snapshot.
-        let Ok(record) = serde_json::from_slice::<SnapshotV1>(&bytes) else { return Ok(None) };
+        let Ok(record) = sealed::decode::<SnapshotV1>(&bytes) else { return Ok(None) };
         Ok((record.version == 1 && self.is_durable(&record.stamp)).then_some(record))
     }
 
@@ -255,11 +272,44 @@ impl LocalStore {
     }
 }
 
-/// `<64 hex> <decimal>\n`, nothing else.
+/// `<64 hex> <decimal> <64 hex>\n`; the last is the sha256 of what is before it and its blank.
+fn diff_note(diff_id: DiffId, tar_size: u64) -> Vec<u8> {
+    let text = format!("{} {tar_size}", diff_id.hex());
+    format!("{text} {}\n", Digest::of(text.as_bytes()).hex()).into_bytes()
+}
+
+/// Notes of older programs have no sum.
 fn parse_diff(note: &[u8]) -> Option<(DiffId, u64)> {
     let line = std::str::from_utf8(note).ok()?.strip_suffix('\n')?;
-    let (hex, size) = line.split_once(' ')?;
+    let text = match line.match_indices(' ').nth(1) {
+        None => line,
+        Some((at, _)) => {
+            let sum = digest::from_hex(&line[at + 1..])?;
+            (Digest::of(&line.as_bytes()[..at]) == Digest::from_bytes(sum)).then_some(&line[..at])?
+        }
+    };
+    let (hex, size) = text.split_once(' ')?;
     Some((DiffId(Digest::from_bytes(digest::from_hex(hex)?)), size.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flipped_bit_of_a_note_is_no_other_layer() {
+        let diff_id = DiffId(Digest::of(b"x"));
+        let good = diff_note(diff_id, 1234);
+        assert_eq!(parse_diff(&good), Some((diff_id, 1234)));
+        assert_eq!(parse_diff(format!("{} 1234\n", diff_id.hex()).as_bytes()), Some((diff_id, 1234)));
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                assert_eq!(parse_diff(&bad), None, "bit {bit} of byte {at}");
+            }
+        }
+    }
 }
 
 /// Paths as JSON text: `%` and bytes that are no UTF-8 are written `%XX`.

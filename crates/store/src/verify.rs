@@ -1,13 +1,15 @@
 //! Verification: read everything, compare it with its name, and repair what can be.
 
+use crate::error::Context;
 use crate::mark::EntryId;
 use crate::refs::RefV1;
-use crate::{LocalStore, Result, SnapshotId, SnapshotV1, disk};
+use crate::{LocalStore, Result, SnapshotId, SnapshotV1, disk, sealed};
 use digest::{CacheKey, DiffId, Digest};
 use rayon::prelude::*;
 use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 /// Tells whether the files of a snapshot still make the layer of its diff id. The store knows no
 /// tar, so the caller brings this.
@@ -19,7 +21,8 @@ pub enum VerifyOptions {
     /// Only report.
     #[default]
     Report,
-    /// Set damaged blobs aside and drop records that cannot be used. References are never removed.
+    /// Set damaged blobs and references aside, put references together again where that can be done, and
+    /// drop records and snapshots that cannot be used. What must be fetched is not the store's business.
     Repair,
 }
 
@@ -38,8 +41,12 @@ pub enum Finding {
     UselessRecord { key: CacheKey },
     /// As for records: neither files nor blobs are left.
     UselessLayer { diff_id: DiffId },
-    /// The file of a reference does not parse.
+    /// The record of a reference is damaged. Nothing is collected while there is one.
     MalformedRef { file: String },
+    /// An image whose manifest is here lacks its configuration.
+    LostConfig { name: String, digest: Digest },
+    /// Others may have changed what is in the store, and not all of it has a digest that would tell.
+    Exposed { path: PathBuf, reason: String },
     /// A reference points at a blob that is absent or damaged.
     DanglingRef { name: String, digest: Digest },
     /// Something of a referenced image is absent. Normal for platforms that were never pulled.
@@ -60,9 +67,14 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// Whether nothing is wrong. Incomplete images are fine.
+    /// Whether nothing is damaged or lost. Incomplete images are fine.
     pub fn is_sound(&self) -> bool {
-        self.findings.iter().all(|f| matches!(f, Finding::IncompleteImage { .. }))
+        self.findings.iter().all(|f| matches!(f, Finding::IncompleteImage { .. } | Finding::Exposed { .. }))
+    }
+
+    /// Whether nobody else could have written to the store.
+    pub fn is_trusted(&self) -> bool {
+        !self.findings.iter().any(|f| matches!(f, Finding::Exposed { .. }))
     }
 }
 
@@ -71,11 +83,37 @@ impl LocalStore {
     /// `check`, where one is given.
     pub fn verify(&self, options: VerifyOptions, check: Option<SnapshotCheck<'_>>) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
+        self.verify_access(options, &mut report)?;
         self.verify_blobs(options, &mut report)?;
         self.verify_snapshots(options, check, &mut report)?;
         self.verify_records(options, &mut report)?;
-        self.verify_refs(&mut report)?;
+        self.verify_refs(options, &mut report)?;
         Ok(report)
+    }
+
+    /// The store's folders belong to its user, and nobody else writes to them.
+    fn verify_access(&self, options: VerifyOptions, report: &mut VerifyReport) -> Result<()> {
+        let owner = rustix::process::geteuid().as_raw();
+        let folders = crate::local::FOLDERS.iter().map(|f| self.path(f)).chain([self.root().to_path_buf()]);
+        for path in folders {
+            let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+            let reason = if !meta.is_dir() {
+                "it is not a folder".to_string()
+            } else if meta.uid() != owner {
+                format!("it belongs to user {}", meta.uid())
+            } else if meta.mode() & 0o022 != 0 {
+                format!("others may write to it (mode {:04o})", meta.mode() & 0o7777)
+            } else {
+                continue;
+            };
+            if matches!(options, VerifyOptions::Repair) && meta.is_dir() && meta.uid() == owner {
+                self.check_writable()?;
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).at("protect", &path)?;
+                report.repaired += 1;
+            }
+            report.findings.push(Finding::Exposed { path, reason });
+        }
+        Ok(())
     }
 
     fn verify_blobs(&self, options: VerifyOptions, report: &mut VerifyReport) -> Result<()> {
@@ -101,7 +139,7 @@ impl LocalStore {
             }
             if matches!(options, VerifyOptions::Repair) {
                 self.check_writable()?;
-                self.quarantine(&digest)?;
+                self.quarantine(&digest, None)?;
                 report.repaired += 1;
             }
         }
@@ -144,14 +182,44 @@ impl LocalStore {
         for finding in checked.into_iter().flatten() {
             if let (VerifyOptions::Repair, Finding::DamagedSnapshot { id, .. }) = (options, &finding) {
                 self.check_writable()?;
-                // Without its record nobody finds it; the next collection removes the files. Orphans
-                // are left to that too: one may be just about to be committed.
+                // Without its record nobody finds it; it is an orphan then.
                 disk::remove_file(&self.snapshot_dir(id).join("meta.json"))?;
                 report.repaired += 1;
             }
             report.findings.push(finding);
         }
+        if matches!(options, VerifyOptions::Repair) {
+            self.remove_orphans(report)?;
+        }
         Ok(())
+    }
+
+    fn remove_orphans(&self, report: &mut VerifyReport) -> Result<()> {
+        let found: Vec<SnapshotId> = report
+            .findings
+            .iter()
+            .filter_map(|f| match f {
+                Finding::OrphanSnapshot { id } | Finding::DamagedSnapshot { id, .. } => Some(id.clone()),
+                _ => None,
+            })
+            .collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.lease_id()?;
+        let guard = self.exclusive()?;
+        let mut doomed = Vec::new();
+        for id in found {
+            // Looked at again under the lock. A snapshot is named with its record, so one without is no
+            // snapshot that is just being made.
+            if self.peek_snapshot(&id)?.is_none() && self.snapshot_dir(&id).exists() {
+                doomed.push(self.to_trash(&self.snapshot_dir(&id))?);
+                let orphan = Finding::OrphanSnapshot { id };
+                report.repaired += u64::from(report.findings.contains(&orphan));
+            }
+        }
+        drop(guard);
+        doomed.iter().try_for_each(|path| disk::remove_tree(path))
     }
 
     fn verify_records(&self, options: VerifyOptions, report: &mut VerifyReport) -> Result<()> {
@@ -177,11 +245,18 @@ impl LocalStore {
         Ok(())
     }
 
-    fn verify_refs(&self, report: &mut VerifyReport) -> Result<()> {
+    fn verify_refs(&self, options: VerifyOptions, report: &mut VerifyReport) -> Result<()> {
+        let guard = match options {
+            VerifyOptions::Repair => Some(self.refs_lock()?),
+            VerifyOptions::Report => None,
+        };
         for file in disk::names(&self.path("refs"))? {
             let Some(bytes) = disk::read_optional(&self.path("refs").join(&file))? else { continue };
             report.refs += 1;
-            let Ok(reference) = serde_json::from_slice::<RefV1>(&bytes) else {
+            let Ok(reference) = sealed::decode::<RefV1>(&bytes) else {
+                if let Some(guard) = &guard {
+                    report.repaired += u64::from(self.mend_ref(&file, guard)?);
+                }
                 report.findings.push(Finding::MalformedRef { file });
                 continue;
             };
@@ -189,7 +264,7 @@ impl LocalStore {
             let damaged = report
                 .findings
                 .iter()
-                .any(|f| matches!(f, Finding::DamagedBlob { digest: d } if *d == digest));
+                .any(|f| matches!(f, Finding::DamagedBlob { digest: d } | Finding::UnreadableBlob { digest: d, .. } if *d == digest));
             if damaged || self.peek_blob(&digest)?.is_none() {
                 report.findings.push(Finding::DanglingRef { name, digest });
                 continue;
@@ -197,15 +272,19 @@ impl LocalStore {
             let mut reached = crate::reach::Reached::default();
             self.reach(digest, &mut reached)?;
             let mut absent = Vec::new();
-            for blob in reached.blobs {
-                if self.peek_blob(&blob)?.is_none() {
-                    absent.push(blob);
+            for blob in &reached.blobs {
+                if self.peek_blob(blob)?.is_none() {
+                    absent.push(*blob);
                 }
             }
             absent.sort_unstable();
-            report.findings.extend(
-                absent.into_iter().map(|digest| Finding::IncompleteImage { name: name.clone(), digest }),
-            );
+            report.findings.extend(absent.into_iter().map(|digest| {
+                let name = name.clone();
+                match reached.configs.contains(&digest) {
+                    true => Finding::LostConfig { name, digest },
+                    false => Finding::IncompleteImage { name, digest },
+                }
+            }));
         }
         Ok(())
     }

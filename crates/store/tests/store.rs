@@ -470,8 +470,13 @@ fn damage_is_found_and_repaired() {
         let mut reader = store.blob_reader(&digest).unwrap();
         assert!(reader.read_to_end(&mut Vec::new()).is_err(), "never passed on");
     }
+    assert_eq!(store.blob_size(&digest).unwrap(), None, "set aside by the reader");
+    fs::write(&path, &data[1..]).unwrap();
     assert!(matches!(store.read_blob(&digest, 1 << 20), Err(Error::Damaged { .. })));
     assert_eq!(store.blob_size(&digest).unwrap(), None);
+    fs::write(&path, &data[1..]).unwrap();
+    assert!(matches!(store.check_blob(&digest), Err(Error::Damaged { .. })));
+    assert!(matches!(store.check_blob(&digest), Err(Error::MissingBlob(_))));
     assert_eq!(store.put_blob(&data).unwrap(), (digest, size));
     // Cut short behind our back: replaced by the next writer.
     fs::write(&path, &data[..100]).unwrap();
@@ -484,7 +489,8 @@ fn damage_is_found_and_repaired() {
     assert!(report.findings.contains(&Finding::UselessRecord { key: key(1) }));
     store.put_blob(&data).unwrap();
     let report = store.verify(VerifyOptions::Report, None).unwrap();
-    assert_eq!(report.findings, [Finding::OrphanSnapshot { id }]);
+    assert_eq!(report.findings, []);
+    assert!(matches!(store.snapshot(&id), Err(Error::MissingSnapshot(_))));
 }
 
 #[test]
@@ -531,4 +537,90 @@ fn opening_and_looking_up_is_fast() {
     }
     eprintln!("open and five lookups: {best:?}");
     assert!(best < Duration::from_millis(5), "{best:?}");
+}
+
+/// A layer whose batch nobody sealed, found and referred to by another build.
+#[test]
+fn what_a_killed_build_left_is_durable_once_another_one_refers_to_it() {
+    let world = World::new();
+    let diff = DiffId(Digest::of(b"tar"));
+    let killed = world.open("b");
+    let id = snapshot(&killed, "x");
+    let layer =
+        LayerRecordV1 { diff_id: diff, size: None, snapshot: Some(id.clone()), blobs: vec![], created: 0 };
+    killed.put_layer(layer.clone()).unwrap();
+    let next = world.open("b");
+    assert_eq!(next.put_layer(layer).unwrap().snapshot, Some(id.clone()));
+    let (digest, size) = next.put_blob(b"{}").unwrap();
+    next.set_ref("r", target(digest, size), "image", &Expected::Any).unwrap();
+    let after = world.open("the next boot");
+    assert_eq!(after.layer(&diff).unwrap().unwrap().snapshot, Some(id.clone()));
+    after.snapshot(&id).unwrap();
+    // What nobody referred to is not.
+    let other = snapshot(&killed, "y");
+    drop((killed, next, after));
+    assert!(matches!(world.open("the next boot").snapshot(&other), Err(Error::MissingSnapshot(_))));
+}
+
+#[test]
+fn damaged_records_are_never_used() {
+    let world = World::new();
+    let store = world.open("b");
+    let id = snapshot(&store, "x");
+    store.cache_put(&key(1), record(vec![id.clone()])).unwrap();
+    let (digest, size) = store.put_blob(br#"{"layers":[]}"#).unwrap();
+    store.set_ref("docker.io/library/a:1", target(digest, size), "base", &Expected::Any).unwrap();
+    let hex = key(1).hex();
+    let root = world.dir.path().join("s");
+    let cache = root.join("cache-v1").join(&hex[..2]).join(format!("{hex}.json"));
+    let meta = root.join("snapshots").join(id.as_str()).join("meta.json");
+    let reference = root.join("refs/docker.io%2Flibrary%2Fa%3A1");
+    for path in [&cache, &meta, &reference] {
+        let good = fs::read(path).unwrap();
+        for at in (0..good.len()).step_by(7) {
+            let mut bad = good.clone();
+            bad[at] ^= 4;
+            fs::write(path, &bad).unwrap();
+            let report = store.verify(VerifyOptions::Report, None).unwrap();
+            assert!(!report.is_sound(), "byte {at} of {}", path.display());
+        }
+        fs::write(path, &good).unwrap();
+    }
+    assert!(store.verify(VerifyOptions::Report, None).unwrap().is_sound());
+    // Nothing is garbage while a reference can't be read.
+    let good = fs::read(&reference).unwrap();
+    let digits = String::from_utf8(good.clone()).unwrap().find(&digest.hex()).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() - 2] ^= 1;
+    fs::write(&reference, &bad).unwrap();
+    let refused = store.gc(&GcPolicy::GARBAGE).unwrap_err();
+    assert!(matches!(refused, Error::Malformed { .. }) && refused.hint().is_some());
+    let report = store.verify(VerifyOptions::Repair, None).unwrap();
+    assert_eq!(report.repaired, 1);
+    let mended = store.get_ref("docker.io/library/a:1").unwrap().unwrap();
+    assert_eq!((mended.target.digest, mended.kind.as_str()), (digest, "base"));
+    // A damaged digest can't be told from another one: set aside and named.
+    bad = fs::read(&reference).unwrap();
+    bad[digits] ^= 1;
+    fs::write(&reference, &bad).unwrap();
+    let report = store.verify(VerifyOptions::Repair, None).unwrap();
+    assert_eq!(report.repaired, 0);
+    assert!(matches!(report.findings.as_slice(), [Finding::MalformedRef { .. }]), "{report:?}");
+    assert_eq!(store.list_refs().unwrap(), []);
+    assert_eq!(fs::read_dir(root.join("quarantine")).unwrap().count(), 2);
+    store.gc(&GcPolicy::GARBAGE).unwrap();
+}
+
+#[test]
+fn a_store_that_others_may_write_is_not_trusted() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let store = world.open("b");
+    assert!(store.verify(VerifyOptions::Report, None).unwrap().is_trusted());
+    let folder = world.dir.path().join("s/cache-v1");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let report = store.verify(VerifyOptions::Report, None).unwrap();
+    assert!(report.is_sound() && !report.is_trusted());
+    store.verify(VerifyOptions::Repair, None).unwrap();
+    assert!(store.verify(VerifyOptions::Report, None).unwrap().is_trusted());
 }

@@ -4,7 +4,11 @@ use crate::args::{Global, StoreCommand};
 use crate::{machine, table};
 use ::store::Finding;
 use ctrbuild::Error;
+use ctrbuild::mend::Mended;
 use std::process::ExitCode;
+
+/// Exit code where nothing is damaged, but others could have changed the store.
+const UNTRUSTED: u8 = 2;
 
 pub fn run(global: &Global, command: &StoreCommand) -> Result<ExitCode, Error> {
     let session = machine::session(global)?;
@@ -16,6 +20,22 @@ pub fn run(global: &Global, command: &StoreCommand) -> Result<ExitCode, Error> {
             for finding in &report.findings {
                 println!("{}", words(finding));
             }
+            let mended = match repair {
+                true => match super::wait(ctrbuild::mend::mend(&session, &report))? {
+                    Ok(mended) => mended,
+                    Err(code) => return Ok(code),
+                },
+                false => Mended::default(),
+            };
+            for digest in &mended.fetched {
+                println!("fetched {digest} again");
+            }
+            for digest in &mended.unpacked {
+                println!("layer {digest} is left as files, and is packed anew when it is sent");
+            }
+            for what in &mended.lost {
+                println!("not mended: {what}");
+            }
             println!(
                 "{} blobs ({}), {} snapshots, {} records, {} references: {} findings, {} repaired",
                 report.blobs,
@@ -26,7 +46,19 @@ pub fn run(global: &Global, command: &StoreCommand) -> Result<ExitCode, Error> {
                 report.findings.len(),
                 report.repaired
             );
-            Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            // What is left after a repair is what counts.
+            let left = match repair {
+                true => session.store.verify(::store::VerifyOptions::Report, None)?,
+                false => report,
+            };
+            if *repair {
+                left.findings.iter().for_each(|f| println!("left: {}", words(f)));
+            }
+            Ok(match (left.is_sound(), left.is_trusted()) {
+                (false, _) => ExitCode::FAILURE,
+                (true, false) => ExitCode::from(UNTRUSTED),
+                (true, true) => ExitCode::SUCCESS,
+            })
         }
     }
 }
@@ -41,6 +73,8 @@ fn words(finding: &Finding) -> String {
         Finding::UselessLayer { diff_id } => format!("layer {diff_id} has neither files nor blobs"),
         Finding::MalformedRef { file } => format!("malformed reference {file}"),
         Finding::DanglingRef { name, digest } => format!("{name} points at {digest}, which is not there"),
+        Finding::LostConfig { name, digest } => format!("{name} has lost its configuration {digest}"),
+        Finding::Exposed { path, reason } => format!("untrusted: {}: {reason}", path.display()),
         Finding::IncompleteImage { name, digest } => format!("{name} lacks {digest} (not pulled)"),
     }
 }
