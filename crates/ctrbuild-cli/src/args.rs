@@ -27,9 +27,9 @@ impl Cli {
         let mut at = 1;
         while let Some(arg) = args.get(at) {
             match &*arg.to_string_lossy() {
-                "--root" => at += 2,
+                "--root" | "--snapshotter" => at += 2,
                 "--debug" => at += 1,
-                text if text.starts_with("--root=") => at += 1,
+                text if ["--root=", "--snapshotter="].iter().any(|p| text.starts_with(p)) => at += 1,
                 "-h" | "--help" | "-V" | "--version" | "help" => break,
                 text if Cli::command().find_subcommand(text).is_some() => break,
                 _ => {
@@ -47,9 +47,20 @@ pub struct Global {
     /// Folder of the store [default: /var/lib/ctrbuild, or below XDG_DATA_HOME for ordinary users]
     #[arg(long, env = "CTRBUILD_ROOT", global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// How steps get their root file systems [default: overlay, and copies where it is refused]
+    #[arg(long, env = "CTRBUILD_SNAPSHOTTER", global = true, value_name = "WAY", hide_short_help = true)]
+    pub snapshotter: Option<Snapshotter>,
     /// Say less
     #[arg(long, global = true, hide = true)]
     pub debug: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Snapshotter {
+    /// An overlay over the layers below
+    Overlay,
+    /// A copy of the layers below for each step: slower, works everywhere
+    Copy,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! What comes from the machine: paths, environment, platform, the registry client's settings.
 
-use crate::args::Global;
+use crate::args::{Global, Snapshotter};
 use ctrbuild::{Error, Session};
 use oci::Platform;
 use std::collections::BTreeMap;
@@ -63,7 +63,13 @@ pub fn session(global: &Global) -> Result<Session, Error> {
             Ok(made.get_or_init(|| client).clone())
         }
     };
-    Ok(Session { store, registry: Arc::new(registry), host: host_platform() })
+    let kind = match global.snapshotter {
+        None => worker::SnapshotterKind::Auto,
+        Some(Snapshotter::Overlay) => worker::SnapshotterKind::Overlay,
+        Some(Snapshotter::Copy) => worker::SnapshotterKind::Copy,
+    };
+    let snapshotter = worker::Snapshotter::new(store.clone(), kind);
+    Ok(Session { store, snapshotter, registry: Arc::new(registry), host: host_platform() })
 }
 
 fn variable(names: &[&str]) -> Option<String> {

@@ -213,7 +213,7 @@ pub async fn build(
 fn worker(session: &Session, request: &BuildRequest, contexts: Contexts) -> Worker {
     let namespace = request.plan.build_args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
     LocalWorker::new(worker::Config {
-        store: session.store.clone(),
+        snapshotter: session.snapshotter.clone(),
         runtime: request.runtime.clone(),
         contexts: contexts.folders,
         secrets: Arc::new(SecretMap(request.secrets.clone())),

@@ -361,7 +361,7 @@ fn root_file_systems(
                 std::fs::create_dir_all(&folder)
                     .map_err(|e| Error::world(format!("can't make {}: {e}", folder.display())))?;
                 if !built.layers.is_empty() {
-                    worker::export_folder(&session.store, &built.layers, &folder)
+                    worker::export_folder(&session.snapshotter, &built.layers, &folder)
                         .map_err(|e| Error::from(&e))?;
                 }
             }
@@ -373,7 +373,7 @@ fn root_file_systems(
             };
             let roots: Vec<_> = images.iter().map(|b| (prefix(b), b.layers.clone())).collect();
             write_file(dest, |out| {
-                worker::export_tar(&session.store, &roots, out).map_err(|e| Error::from(&e))
+                worker::export_tar(&session.snapshotter, &roots, out).map_err(|e| Error::from(&e))
             })
         }
         _ => Ok(()),

@@ -36,6 +36,8 @@ use store::LocalStore;
 #[derive(Clone)]
 pub struct Session {
     pub store: LocalStore,
+    /// Makes root file systems of its layers.
+    pub snapshotter: worker::Snapshotter,
     /// Made on first use, so that what needs no network pays nothing for it.
     pub registry: Arc<dyn Fn() -> Result<registry::Client, Error> + Send + Sync>,
     /// The platform of this machine.

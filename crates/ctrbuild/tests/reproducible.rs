@@ -26,7 +26,8 @@ async fn digest_of(dir: &Path, name: &str, context: &Path, output: &str) -> dige
     let store = LocalStore::open(&dir.join(name), Default::default()).unwrap();
     let no_registry = || Err(Error::world("no registry"));
     let host = oci::Platform::new("linux", "amd64");
-    let session = Session { store, registry: Arc::new(no_registry), host: host.clone() };
+    let snapshotter = worker::Snapshotter::new(store.clone(), Default::default());
+    let session = Session { store, snapshotter, registry: Arc::new(no_registry), host: host.clone() };
     let spec = ContextSpec::Folder(context.to_path_buf());
     let recipe = Recipe::find(&spec, None).unwrap();
     let remote = RemoteFiles::new(&session, BTreeMap::new(), Default::default());

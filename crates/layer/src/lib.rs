@@ -3,6 +3,7 @@
 //! - [`pack`]: an overlay upper folder becomes a deterministic tar (OCI image spec, layer.md);
 //! - [`unpack`]: a layer tar becomes such a folder, independent of the layers below it;
 //! - [`settle`]: what a layer leaves to those below it;
+//! - [`stack`]: layers copied into one folder where overlay is refused; [`diff`]: such a folder, changed, as a layer;
 //! - [`extract`]: an archive is extracted into an existing root file system;
 //! - [`compress`], [`decompress`]: gzip, zstd and what else archives come in;
 //! - [`tree`]: hashes of files that decide what a cached step is.
@@ -17,6 +18,7 @@
 
 pub mod compress;
 pub mod decompress;
+pub mod diff;
 mod error;
 pub mod extract;
 mod fsat;
@@ -25,6 +27,7 @@ pub mod pack;
 mod pax;
 mod read;
 pub mod settle;
+pub mod stack;
 mod stream;
 pub mod tree;
 pub mod unpack;

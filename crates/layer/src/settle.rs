@@ -8,10 +8,11 @@
 
 use crate::error::{Context, shown};
 use crate::fsat::{self, DIR};
-use crate::unpack::{NEW_FILE, UnpackReport, chown_fd, set_xattrs, times};
+use crate::stack::{copy_dir_metadata, copy_leaf};
+use crate::unpack::UnpackReport;
 use crate::{Error, Marks, Result, pack};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Stat, Uid};
+use rustix::fs::{AtFlags, CWD, Mode, RenameFlags, Stat};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -194,7 +195,7 @@ impl Settler<'_> {
         let dir = self.make_dirs(above)?;
         match fsat::lstat_optional(&dir, base).at("read", &real)? {
             Some(_) => {}
-            None => copy_up(&dir, base, &stat, &from, &real)?,
+            None => copy_leaf(&dir, base, &stat, &from, &real)?,
         }
         let (parent, name) = fsat::split(path);
         let to = self.make_dirs(parent)?;
@@ -228,44 +229,4 @@ fn merge(from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn copy_dir_metadata(dir: &OwnedFd, stat: &Stat, from: &Path, path: &[u8]) -> Result<()> {
-    let source = rustix::fs::open(from, DIR, Mode::empty()).at_path("open", from)?;
-    chown_fd(dir, stat.st_uid, stat.st_gid).at("chown", path)?;
-    let xattrs = pack::xattrs(&source, pack::Xattrs::All).at_path("read", from)?;
-    set_xattrs(dir, &xattrs, path)?;
-    rustix::fs::fchmod(dir, Mode::from_raw_mode(stat.st_mode & 0o7777)).at("chmod", path)?;
-    rustix::fs::futimens(dir, &times(fsat::mtime(stat))).at("set the time of", path)
-}
-
-/// Copy one thing that is no folder from a lower layer, with all its metadata.
-fn copy_up(dir: &OwnedFd, name: &[u8], stat: &Stat, from: &Path, path: &[u8]) -> Result<()> {
-    let kind = fsat::file_type(stat);
-    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-    if kind.is_file() {
-        let mut source = std::fs::File::open(from).at_path("open", from)?;
-        let fd = rustix::fs::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600)).at("create", path)?;
-        let mut file = std::fs::File::from(fd);
-        std::io::copy(&mut source, &mut file).at("write", path)?;
-        let (fd, source) = (OwnedFd::from(file), OwnedFd::from(source));
-        chown_fd(&fd, stat.st_uid, stat.st_gid).at("chown", path)?;
-        rustix::fs::fchmod(&fd, mode).at("chmod", path)?;
-        let xattrs = pack::xattrs(&source, pack::Xattrs::All).at_path("read", from)?;
-        set_xattrs(&fd, &xattrs, path)?;
-        return rustix::fs::futimens(&fd, &times(fsat::mtime(stat))).at("set the time of", path);
-    }
-    if kind.is_symlink() {
-        let target = rustix::fs::readlink(from, Vec::new()).at_path("read", from)?;
-        rustix::fs::symlinkat(target.as_c_str(), dir, name).at("create", path)?;
-    } else {
-        rustix::fs::mknodat(dir, name, kind, mode, stat.st_rdev).at("create", path)?;
-    }
-    let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
-    rustix::fs::chownat(dir, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).at("chown", path)?;
-    if !kind.is_symlink() {
-        rustix::fs::chmodat(dir, name, mode, AtFlags::empty()).at("chmod", path)?;
-    }
-    rustix::fs::utimensat(dir, name, &times(fsat::mtime(stat)), AtFlags::SYMLINK_NOFOLLOW)
-        .at("set the time of", path)
 }

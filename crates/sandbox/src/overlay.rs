@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
@@ -60,11 +61,25 @@ impl MountFd {
             what: "a bind of an open folder or file".into(),
             source: e.into(),
         })?;
+        // Else what a step mounts in it would appear on the host.
+        sys::make_private(&fd)
+            .map_err(|source| Error::FileSystem { what: "a bind as private".into(), source })?;
         if access == Access::ReadOnly {
             sys::mount_setattr(&fd, Recursive::Yes, libc::MOUNT_ATTR_RDONLY, 0)
                 .map_err(|source| Error::FileSystem { what: "a bind as read-only".into(), source })?;
         }
         Ok(MountFd(fd))
+    }
+
+    /// As [`MountFd::clone_of`] a folder that is to be a step's root: it is writable, and programs, setuid programs
+    /// and devices work in it whatever the flags of its file system are, if they may be changed here.
+    pub fn root_of(folder: impl AsFd) -> Result<MountFd, Error> {
+        let mount = MountFd::clone_of(folder, Access::ReadWrite)?;
+        for flag in [libc::MOUNT_ATTR_NOEXEC, libc::MOUNT_ATTR_NOSUID, libc::MOUNT_ATTR_NODEV] {
+            // A user namespace can't lift what the host's owner has set; the step will tell.
+            let _locked = sys::mount_setattr(&mount.0, Recursive::No, 0, flag);
+        }
+        Ok(mount)
     }
 }
 
@@ -185,10 +200,18 @@ impl Overlay {
             // A clone fails for folders of detached mounts; an overlay of one lower isn't possible without upper.
             return MountFd::clone_of(lower.fd(), Access::ReadOnly);
         }
+        /// Set once only the old way worked: each try of the new one is a line in the kernel's log.
+        static OLD_KERNEL: AtomicBool = AtomicBool::new(false);
+        if OLD_KERNEL.load(Ordering::Relaxed) {
+            return mount_by_string(lowers, upper, options);
+        }
         match mount_by_parameters(lowers, upper, options) {
             // Kernels before 6.7 don't know `lowerdir+`.
-            Err(Error::FileSystem { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {
-                mount_by_string(lowers, upper, options)
+            Err(Error::FileSystem { what, source }) if source.raw_os_error() == Some(libc::EINVAL) => {
+                let mounted = mount_by_string(lowers, upper, options);
+                let unknown = mounted.is_ok() && what.contains("lowerdir+");
+                OLD_KERNEL.fetch_or(unknown, Ordering::Relaxed);
+                mounted
             }
             other => other,
         }

@@ -18,7 +18,20 @@ pub fn cstring(text: &OsStr) -> io::Result<CString> {
 
 /// `mount_setattr(2)` on the mount that `fd` is the root of (Linux 5.12).
 pub fn mount_setattr(fd: impl AsFd, recursive: Recursive, set: u64, clear: u64) -> io::Result<()> {
-    let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
+    set_mount(
+        fd,
+        recursive,
+        libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 },
+    )
+}
+
+/// Lets nothing that is mounted on a clone appear on what it was cloned from, nor the other way round.
+pub fn make_private(fd: impl AsFd) -> io::Result<()> {
+    let attr = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    set_mount(fd, Recursive::Yes, attr)
+}
+
+fn set_mount(fd: impl AsFd, recursive: Recursive, attr: libc::mount_attr) -> io::Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive == Recursive::Yes {
         flags |= libc::AT_RECURSIVE;

@@ -5,7 +5,7 @@
 //! the first slot that nobody holds. The folder is made complete under another name and renamed.
 
 use crate::copy::{Style, Target, io};
-use crate::{layers_tree, store_error};
+use crate::{Snapshotter, store_error};
 use digest::StableHasher;
 use graph::{CacheSharing, MountOwner, PathSelector};
 use sandbox::RootDir;
@@ -28,7 +28,7 @@ fn failed(what: &str, path: &Path, e: &std::io::Error) -> ErrorKind {
 impl CacheMount {
     /// Open (or make) the folder named `id`. Blocks while a `locked` mount is in use elsewhere.
     pub fn open(
-        store: &LocalStore,
+        snapshotter: &Snapshotter,
         id: &str,
         sharing: CacheSharing,
         from: &[SnapshotId],
@@ -36,6 +36,7 @@ impl CacheMount {
         owner: Option<MountOwner>,
         fresh: bool,
     ) -> Result<Self, ErrorKind> {
+        let store = snapshotter.store();
         let mut h = StableHasher::new("ctrbuild.cache-mount.v1");
         // Without a start from elsewhere, the source is a place in the folder that all share.
         h.put(id).put(if from.is_empty() { "" } else { source });
@@ -66,7 +67,7 @@ impl CacheMount {
             mount.discard(store)?;
         }
         if !mount.folder().exists() {
-            mount.make(store, from, source, owner)?;
+            mount.make(snapshotter, from, source, owner)?;
         }
         // The time of the last use, for pruning.
         let used = File::open(&mount.slot).map_err(|e| failed("open", &mount.slot, &e))?;
@@ -93,19 +94,19 @@ impl CacheMount {
 
     fn make(
         &self,
-        store: &LocalStore,
+        snapshotter: &Snapshotter,
         from: &[SnapshotId],
         source: &str,
         owner: Option<MountOwner>,
     ) -> Result<(), ErrorKind> {
-        let making = store.prepare().map_err(|e| store_error(&e))?;
+        let making = snapshotter.store().prepare().map_err(|e| store_error(&e))?;
         let slot = making.scratch().join("slot");
         let folder = slot.join("fs");
         fs::create_dir_all(&folder).map_err(|e| failed("make", &folder, &e))?;
         let (uid, gid, mode) = owner.map_or((0, 0, 0o755), |o| (o.uid, o.gid, o.mode));
         let root = RootDir::open_path(&folder).map_err(io)?;
         if !from.is_empty() {
-            let tree = layers_tree(store, from)?;
+            let tree = snapshotter.tree(from)?;
             let selector = PathSelector::of(source);
             for selected in tree.select(&selector)? {
                 Target { root: &root, style: &Style::default() }.copy(&tree, &selected, "/")?;

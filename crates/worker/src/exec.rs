@@ -7,13 +7,13 @@ use crate::copy::io;
 use crate::egress::{AllowList, Egress};
 use crate::failed::FailedStep;
 use crate::log::{StepLog, pump, remark};
+use crate::snapshotter::Prepared;
 use crate::ssh::{Forwarding, SshAgent};
 use crate::{LocalWorker, passwd, store_error};
 use graph::{ExecOp, MountKind, NetworkMode, Op, PathSelector, SecurityMode, Vertex};
 use mounts::Gathered;
 use sandbox::{
-    Access, Exit, Identity, Limits, Mount, MountFd, Network, Overlay, SandboxSpec, Security, Status, Stdio,
-    Upper, Usage, hosts_file,
+    Access, Exit, Identity, Limits, Mount, Network, SandboxSpec, Security, Status, Stdio, Usage, hosts_file,
 };
 use solver::{ErrorKind, Event, Job, LogStream, StepStatus, StepUsage};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ struct Running {
     log: Arc<StepLog>,
     pumps: Vec<std::thread::JoinHandle<()>>,
     active: Active,
-    mount: MountFd,
+    root: Prepared,
     /// Folders, locks and services of its mounts.
     _held: Vec<Held>,
     /// Who and where it is, for a later look at it.
@@ -165,9 +165,9 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
         Some(input) => worker.input_layers(job, input, &PathSelector::everything())?,
     };
     let active = store.prepare().map_err(|e| store_error(&e))?;
-    let mount = mount_root(worker, &active, &base)?;
-    let root = mount.root().map_err(io)?;
-    let user = passwd::process_user(&root, &exec.user)?;
+    // The store syncs the whole batch before anything refers to it.
+    let root = worker.snapshotter().prepare(&active, &base, sandbox::Sync::Volatile)?;
+    let user = passwd::process_user(&root.root()?, &exec.user)?;
 
     let mut gathered = Gathered::default();
     let mut targets = Vec::new();
@@ -195,6 +195,14 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
     };
     add_secrets(worker, exec, &mut env, &mut gathered.masks)?;
     let log = Arc::new(StepLog::new(isolation.logs.as_ref(), job.vertex.0, gathered.masks));
+    if let Some(reason) = worker.snapshotter().refusal() {
+        worker.told.call_once(|| {
+            let text = format!(
+                "overlay is refused here ({reason}); each step works on a copy of its root, which is slower"
+            );
+            remark(&text, &log, &*job.observer, job.vertex);
+        });
+    }
     let mut hosts: Vec<(String, String)> =
         exec.uncached.extra_hosts.iter().map(|(name, address)| (address.clone(), name.clone())).collect();
     let (network, resolv_conf) = match network(worker, job, exec, &log)? {
@@ -216,7 +224,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
         }
     };
 
-    let mut spec = SandboxSpec::new(mount.try_clone().map_err(io)?, &exec.args);
+    let mut spec = SandboxSpec::new(root.mount()?, &exec.args);
     spec.mounts = targets;
     spec.env = env.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
     spec.cwd = PathBuf::from(&place.cwd);
@@ -244,7 +252,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
             std::thread::spawn(move || pump(std::fs::File::from(from), log, observer, v, stream))
         })
         .collect();
-    Ok((Running { child, log, pumps, active, mount, _held: gathered.held, place }, base))
+    Ok((Running { child, log, pumps, active, root, _held: gathered.held, place }, base))
 }
 
 fn finish(
@@ -253,16 +261,17 @@ fn finish(
     running: Running,
     cancelled: &AtomicBool,
 ) -> Result<Ended, ErrorKind> {
-    let Running { child, log, pumps, active, mount, _held, place } = running;
+    let Running { child, log, pumps, active, root, _held, place } = running;
     let Exit { status, usage, .. } = child.wait().map_err(io)?;
     for pump in pumps {
         // The pipes are at their end: every process that could write to them is dead.
         let _ = pump.join();
     }
-    drop((mount, _held));
+    drop(_held);
     job.observer.event(Event::Used { vertex: job.vertex, usage: &step_usage(&usage) });
     let status = match status {
         Status::Code(0) => {
+            root.settle(&active)?;
             return worker
                 .store()
                 .commit(active, Default::default())
@@ -276,6 +285,7 @@ fn finish(
         Status::OutOfMemory => StepStatus::OutOfMemory,
         Status::TimedOut => StepStatus::TimedOut,
     };
+    root.settle(&active)?;
     Ok(Ended::Badly(Box::new(Failed { status, log, active, place })))
 }
 
@@ -306,7 +316,7 @@ fn give_up(worker: &LocalWorker, job: &Job, failed: Failed, base: Vec<SnapshotId
         Ok(step) => {
             hints.push("look at what the step left with `ctrbuild shell --failed`".to_string());
             if let Some(dir) = &worker.config.isolation.fail_export {
-                match step.export(worker.store(), dir) {
+                match step.export(worker.snapshotter(), dir) {
                     Ok(()) => hints.push(format!("its root file system is in {}", dir.display())),
                     Err(e) => hints.push(format!("its root file system could not be saved: {e}")),
                 }
@@ -325,21 +335,6 @@ fn step_usage(usage: &Usage) -> StepUsage {
         read: usage.io_read_blocks * 512,
         written: usage.io_write_blocks * 512,
     }
-}
-
-/// The writable root: an overlay over the base, or over an empty folder.
-fn mount_root(worker: &LocalWorker, active: &Active, base: &[SnapshotId]) -> Result<MountFd, ErrorKind> {
-    let folders = match base {
-        [] => vec![active.scratch()],
-        _ => crate::folders(worker.store(), base)?,
-    };
-    let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();
-    let (upper, work) = (active.upper(), active.work());
-    let upper = Upper { upper: upper.as_path().into(), work: work.as_path().into() };
-    let mut options = worker.overlay_options();
-    // The store syncs the whole batch before anything refers to it.
-    options.sync = sandbox::Sync::Volatile;
-    Overlay::mount(&lowers, Some(upper), options).map_err(io)
 }
 
 fn set(env: &mut Vec<(String, String)>, name: &str, value: String) {

@@ -2,19 +2,19 @@
 
 use crate::copy::{Style, Target};
 use crate::select::{Entry, Kind};
-use crate::{hash, layers_tree};
+use crate::{Snapshotter, hash};
 use graph::PathSelector;
 use sandbox::RootDir;
 use solver::ErrorKind;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use store::{LocalStore, SnapshotId};
+use store::SnapshotId;
 
 /// Copy the root file system into a folder. Everything belongs to whoever runs the builder; device nodes
 /// are left out for those who may not make them.
-pub fn export_folder(store: &LocalStore, layers: &[SnapshotId], dest: &Path) -> Result<(), ErrorKind> {
-    let tree = layers_tree(store, layers)?;
+pub fn export_folder(snapshotter: &Snapshotter, layers: &[SnapshotId], dest: &Path) -> Result<(), ErrorKind> {
+    let tree = snapshotter.tree(layers)?;
     let root = RootDir::open_path(dest).map_err(crate::copy::io)?;
     let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let style = Style { owner: Some(owner), ..Style::default() };
@@ -48,27 +48,27 @@ fn failed(e: std::io::Error) -> ErrorKind {
 
 /// Write root file systems to one tar, the names of each after its prefix (`linux_amd64/`, or nothing).
 pub fn export_tar(
-    store: &LocalStore,
+    snapshotter: &Snapshotter,
     roots: &[(String, Vec<SnapshotId>)],
     out: &mut dyn Write,
 ) -> Result<(), ErrorKind> {
     let mut builder = tar::Builder::new(out);
     for (prefix, layers) in roots {
-        append_root(&mut builder, store, layers, prefix)?;
+        append_root(&mut builder, snapshotter, layers, prefix)?;
     }
     builder.into_inner().map(|_| ()).map_err(failed)
 }
 
 fn append_root<W: Write>(
     builder: &mut tar::Builder<W>,
-    store: &LocalStore,
+    snapshotter: &Snapshotter,
     layers: &[SnapshotId],
     prefix: &str,
 ) -> Result<(), ErrorKind> {
     if layers.is_empty() {
         return Ok(());
     }
-    let tree = layers_tree(store, layers)?;
+    let tree = snapshotter.tree(layers)?;
     for selected in tree.select(&PathSelector::everything())? {
         let names: Vec<PathBuf> = selected.entries.iter().map(|e| Path::new(prefix).join(&e.rel)).collect();
         for (entry, name) in selected.entries.iter().zip(&names) {

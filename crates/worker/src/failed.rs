@@ -4,11 +4,9 @@
 //! whom. Secrets are not in it: neither their mounts nor variables made of them.
 
 use crate::exec::{Place, resolv_conf};
-use crate::store_error;
+use crate::{Snapshotter, store_error};
 use digest::{CacheKey, StableHasher};
-use sandbox::{
-    Child, Identity, Input, MountFd, Network, Overlay, Runtime, SandboxSpec, Stdio, Upper, hosts_file,
-};
+use sandbox::{Child, Identity, Input, MountFd, Network, Runtime, SandboxSpec, Stdio, Sync, hosts_file};
 use serde::{Deserialize, Serialize};
 use solver::{ErrorKind, StepStatus};
 use std::path::{Path, PathBuf};
@@ -107,29 +105,24 @@ impl FailedStep {
     }
 
     /// Copy its root file system into a folder, which is made where it is missing.
-    pub fn export(&self, store: &LocalStore, dest: &Path) -> Result<(), ErrorKind> {
+    pub fn export(&self, snapshotter: &Snapshotter, dest: &Path) -> Result<(), ErrorKind> {
         std::fs::create_dir_all(dest)
             .map_err(|e| ErrorKind::other(format!("can't make {}: {e}", dest.display())))?;
-        crate::export_folder(store, &self.layers, dest)
+        crate::export_folder(snapshotter, &self.layers, dest)
     }
 
     /// Run a command in its root, with its environment, user and working directory; without a command, a
     /// shell. What the command changes is discarded.
     pub fn enter(
         &self,
-        store: &LocalStore,
+        snapshotter: &Snapshotter,
         runtime: &Runtime,
         command: &[String],
         input: Input,
         output: Stdio,
     ) -> Result<Entered, ErrorKind> {
-        let scratch = store.prepare().map_err(|e| store_error(&e))?;
-        let folders = crate::folders(store, &self.layers)?;
-        let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();
-        let (upper, work) = (scratch.upper(), scratch.work());
-        let upper = Upper { upper: upper.as_path().into(), work: work.as_path().into() };
-        let mount =
-            Overlay::mount(&lowers, Some(upper), crate::overlay_options()).map_err(crate::copy::io)?;
+        let scratch = snapshotter.store().prepare().map_err(|e| store_error(&e))?;
+        let mount = snapshotter.prepare(&scratch, &self.layers, Sync::Volatile)?.into_mount();
         let args = match command {
             [] => vec![shell(&mount)?.to_string()],
             some => some.to_vec(),

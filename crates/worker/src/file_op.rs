@@ -2,12 +2,13 @@
 
 use crate::copy::{ModeChange, Style, Target, io};
 use crate::select::{Kind, Selected, Tree, no_base};
-use crate::{LocalWorker, hash, layers_tree, passwd, relink, store_error};
+use crate::snapshotter::Prepared;
+use crate::{LocalWorker, hash, passwd, relink, store_error};
 use dockerfile::chmod::SymbolicMode;
 use graph::{
     CopyAction, CopyFrom, FileAction, MkdirAction, Mode, Op, Owner, PathSelector, Selector, VertexRef,
 };
-use sandbox::{MountFd, Overlay, RootDir, Upper};
+use sandbox::{RootDir, Sync};
 use solver::{ErrorKind, InputValue, Job};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub fn run(worker: &LocalWorker, job: &Job) -> Result<Vec<SnapshotId>, ErrorKind
     };
     let store = worker.store();
     let active = store.prepare().map_err(|e| store_error(&e))?;
-    let (mount, root) = open_root(worker, &active, &base)?;
+    let (prepared, root) = open_root(worker, &active, &base)?;
     let relink = if base.is_empty() { None } else { relink::key(worker, job, op, &root)? };
     if let Some(key) = relink
         && !job.fresh_mounts
@@ -36,7 +37,10 @@ pub fn run(worker: &LocalWorker, job: &Job) -> Result<Vec<SnapshotId>, ErrorKind
     for action in &op.actions {
         apply(worker, job, action, &root, !base.is_empty())?;
     }
-    drop((root, mount));
+    drop(root);
+    if let Some(prepared) = prepared {
+        prepared.settle(&active)?;
+    }
     let id = store.commit(active, Default::default()).map_err(|e| store_error(&e))?;
     if let Some(key) = relink {
         store.cache_put(&key, store::RecordV1::of(vec![id.clone()])).map_err(|e| store_error(&e))?;
@@ -46,22 +50,18 @@ pub fn run(worker: &LocalWorker, job: &Job) -> Result<Vec<SnapshotId>, ErrorKind
     Ok(layers)
 }
 
-/// The root that the actions change: an overlay over the base, or the bare folder without one.
+/// The root that the actions change: the bare folder of the layer if there is no base.
 fn open_root(
     worker: &LocalWorker,
     active: &store::Active,
     base: &[SnapshotId],
-) -> Result<(Option<MountFd>, RootDir), ErrorKind> {
-    let (upper, work) = (active.upper(), active.work());
+) -> Result<(Option<Prepared>, RootDir), ErrorKind> {
     if base.is_empty() {
-        return Ok((None, RootDir::open_path(&upper).map_err(io)?));
+        return Ok((None, RootDir::open_path(active.upper()).map_err(io)?));
     }
-    let folders = crate::folders(worker.store(), base)?;
-    let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();
-    let upper = Upper { upper: upper.as_path().into(), work: work.as_path().into() };
-    let mount = Overlay::mount(&lowers, Some(upper), worker.overlay_options()).map_err(io)?;
-    let root = mount.root().map_err(io)?;
-    Ok((Some(mount), root))
+    let prepared = worker.snapshotter().prepare(active, base, Sync::Durable)?;
+    let root = prepared.root()?;
+    Ok((Some(prepared), root))
 }
 
 fn apply(
@@ -134,7 +134,7 @@ pub fn source(
             Ok((tree, selection))
         }
         InputValue::Layers(layers) => {
-            let tree = layers_tree(worker.store(), layers)?;
+            let tree = worker.snapshotter().tree(layers)?;
             let selection = tree.select(selector)?;
             Ok((tree, Arc::new(selection)))
         }

@@ -4,7 +4,8 @@
 //! that cannot be understood alone (folders without entries of their own, hard links into lower layers, an
 //! opaque root) is finished against the layers below it and belongs to that chain only.
 
-use crate::{LocalWorker, layers_tree, store_error};
+use crate::snapshotter::{folders, marks};
+use crate::{LocalWorker, store_error};
 use digest::{CacheKey, ChainId, DiffId, Digest, StableHasher};
 use graph::{ImageOrigin, ImageSource};
 use layer::unpack::{UnpackOptions, UnpackReport, Whiteouts};
@@ -192,14 +193,14 @@ impl LocalWorker {
         chain: Option<ChainId>,
     ) -> Result<SnapshotId, ErrorKind> {
         if !below.is_empty() {
-            let folders = crate::folders(self.store(), below)?;
-            let lowers: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+            let lowers = folders(self.store(), below)?;
+            let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
             layer::settle::settle(&active.upper(), &lowers, report, unpack_options().marks).map_err(|e| {
                 ErrorKind::Other { message: e.to_string(), hint: e.hint().map(str::to_string) }
             })?;
             if report.opaque_root {
                 let own = RootDir::open_path(active.upper()).map_err(crate::copy::io)?;
-                hide_all(&own, &layers_tree(self.store(), below)?.root)?;
+                hide_all(&own, &self.snapshotter().tree(below)?.root)?;
             }
         }
         let store = self.store();
@@ -224,8 +225,7 @@ fn meta(report: &UnpackReport) -> SnapshotMeta {
 
 /// How layers are unpacked here.
 pub fn unpack_options() -> UnpackOptions {
-    let marks = if sandbox::userns::inside() { layer::Marks::User } else { layer::Marks::Trusted };
-    UnpackOptions { marks, whiteouts: Whiteouts::Devices, ..UnpackOptions::default() }
+    UnpackOptions { marks: marks(), whiteouts: Whiteouts::Devices, ..UnpackOptions::default() }
 }
 
 /// Overlay knows no opaque root, so a layer that hides everything below gets a whiteout for each name.
@@ -258,7 +258,7 @@ pub(crate) fn compute_diff_id(
     below: &[SnapshotId],
 ) -> Result<DiffId, ErrorKind> {
     let upper = store.snapshot_path(id).map_err(|e| store_error(&e))?;
-    let lowers = crate::folders(store, below)?;
+    let lowers = folders(store, below)?;
     let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
     let stats = layer::pack::diff_id(&upper, &lowers, &pack_options()).map_err(|e| ErrorKind::Other {
         message: format!("can't pack a layer: {e}"),
@@ -280,6 +280,5 @@ pub(crate) fn compute_diff_id(
 
 /// How layers are packed here.
 pub fn pack_options() -> layer::pack::PackOptions {
-    let marks = if sandbox::userns::inside() { layer::Marks::User } else { layer::Marks::Trusted };
-    layer::pack::PackOptions { marks, ..Default::default() }
+    layer::pack::PackOptions { marks: marks(), ..Default::default() }
 }

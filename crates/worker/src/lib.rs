@@ -1,8 +1,8 @@
 //! The local executor: does the ops of a build graph on this machine.
 //!
 //! Snapshots are overlay folders in the store; a step gets a detached overlay mount over those of its
-//! inputs and the fresh upper folder, and committing it is a rename. Mounts are never attached in the
-//! host's namespace, so a killed builder leaves none.
+//! inputs and the fresh upper folder (or a copy of them, see [`Snapshotter`]), and committing it is a
+//! rename. Mounts are never attached in the host's namespace, so a killed builder leaves none.
 //!
 //! Invariants: no program of a root file system runs outside [`sandbox`]; every path inside one goes
 //! through [`sandbox::RootDir`]; sources are copied exactly as they were hashed, or the build fails.
@@ -23,6 +23,7 @@ mod log;
 mod passwd;
 mod relink;
 mod select;
+mod snapshotter;
 mod ssh;
 mod transfer;
 
@@ -33,11 +34,12 @@ pub use failed::{Entered, FailedStep};
 pub use image::{BlobOrigin, FetchError, pack_options, unpack_options};
 pub use log::LogDir;
 pub use select::{Entry, Kind, Selected, Tree, TreeKind};
+pub use snapshotter::{Prepared, Snapshotter, SnapshotterKind};
 pub use ssh::SshAgent;
 
 use digest::{DiffId, StableHasher, TreeHash};
 use graph::{Graph, Op, PathSelector, Selector, SourceOp, Vertex, VertexRef};
-use sandbox::{MountFd, Overlay, OverlayOptions, RootDir, XattrPrefix};
+use sandbox::RootDir;
 use select::clean;
 use solver::{ErrorKind, Executor, InputValue, Job};
 use std::collections::{BTreeMap, HashMap};
@@ -72,7 +74,8 @@ pub type RuntimeSource = Arc<dyn Fn() -> Result<sandbox::Runtime, ErrorKind> + S
 
 /// What the executor is made of.
 pub struct Config {
-    pub store: LocalStore,
+    /// With the store.
+    pub snapshotter: Snapshotter,
     /// Starts the sandbox. Called when the first step has to run, since a cached build needs none.
     pub runtime: RuntimeSource,
     /// By name: `context` and the named ones.
@@ -97,6 +100,8 @@ pub struct LocalWorker {
     selections: Mutex<Selections>,
     sources: transfer::Pinned,
     runtime: std::sync::OnceLock<Result<sandbox::Runtime, (String, Option<String>)>>,
+    /// Whether it was said that there are no overlays here.
+    told: std::sync::Once,
 }
 
 impl LocalWorker {
@@ -106,6 +111,7 @@ impl LocalWorker {
             selections: Mutex::new(HashMap::new()),
             sources: transfer::Pinned::default(),
             runtime: std::sync::OnceLock::new(),
+            told: std::sync::Once::new(),
         }
     }
 
@@ -121,20 +127,11 @@ impl LocalWorker {
     }
 
     fn store(&self) -> &LocalStore {
-        &self.config.store
+        self.config.snapshotter.store()
     }
 
-    fn overlay_options(&self) -> OverlayOptions {
-        overlay_options()
-    }
-
-    /// A read-only view of a stack of layers.
-    pub fn mount_layers(&self, layers: &[SnapshotId]) -> Result<MountFd, ErrorKind> {
-        mount_layers(self.store(), layers)
-    }
-
-    fn layers_tree(&self, layers: &[SnapshotId]) -> Result<Tree, ErrorKind> {
-        layers_tree(self.store(), layers)
+    fn snapshotter(&self) -> &Snapshotter {
+        &self.config.snapshotter
     }
 
     fn context_tree(&self, name: &str) -> Result<Tree, ErrorKind> {
@@ -172,33 +169,6 @@ impl LocalWorker {
         let tree = self.context_tree(name)?;
         combine(selectors.iter().map(|s| hash::hash(&tree, &self.select_context(name, s)?)))
     }
-}
-
-/// The options that overlays need here: in a user namespace the attributes are in `user.`.
-pub fn overlay_options() -> OverlayOptions {
-    let xattrs = if sandbox::userns::inside() { XattrPrefix::User } else { XattrPrefix::Trusted };
-    OverlayOptions { xattrs, ..OverlayOptions::default() }
-}
-
-/// Folders of a stack, the topmost first, as overlay wants them: it refuses a folder that is there twice. Of
-/// a layer that is repeated the topmost says all that the others could.
-fn folders(store: &LocalStore, layers: &[SnapshotId]) -> Result<Vec<PathBuf>, ErrorKind> {
-    let mut seen = std::collections::HashSet::new();
-    let once = layers.iter().rev().filter(|id| seen.insert(*id));
-    once.map(|id| store.snapshot_path(id).map_err(|e| store_error(&e))).collect()
-}
-
-/// A read-only view of a stack of layers, which must not be empty.
-pub fn mount_layers(store: &LocalStore, layers: &[SnapshotId]) -> Result<MountFd, ErrorKind> {
-    let folders = folders(store, layers)?;
-    let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();
-    Overlay::mount(&lowers, None, overlay_options()).map_err(copy::io)
-}
-
-/// The files of a stack of layers.
-pub fn layers_tree(store: &LocalStore, layers: &[SnapshotId]) -> Result<Tree, ErrorKind> {
-    let mount = mount_layers(store, layers)?;
-    Ok(Tree { root: mount.root().map_err(copy::io)?, kind: TreeKind::Layers })
 }
 
 fn combine(hashes: impl Iterator<Item = Result<TreeHash, ErrorKind>>) -> Result<TreeHash, ErrorKind> {
@@ -248,7 +218,7 @@ impl Executor for Worker {
     ) -> Result<TreeHash, ErrorKind> {
         let (worker, layers, selectors) = (self.0.clone(), layers.to_vec(), selectors.to_vec());
         par::blocking(move || {
-            let tree = worker.layers_tree(&layers)?;
+            let tree = worker.snapshotter().tree(&layers)?;
             combine(selectors.iter().map(|s| hash::hash(&tree, &tree.select(s)?)))
         })
         .await

@@ -53,8 +53,7 @@ impl LocalWorker {
     async fn fetched(&self, source: &SourceOp) -> Result<FetchedFile, ErrorKind> {
         let name = serde_json::to_string(source).map_err(|e| ErrorKind::other(e.to_string()))?;
         let slot = self.sources.0.lock().unwrap_or_else(|e| e.into_inner()).entry(name).or_default().clone();
-        let fetch =
-            || async { self.config.transfer.fetch(&self.config.store, source).await.map_err(Arc::new) };
+        let fetch = || async { self.config.transfer.fetch(self.store(), source).await.map_err(Arc::new) };
         match slot.get_or_init(fetch).await {
             Ok(fetched) => Ok(fetched.clone()),
             Err(e) => Err(match &**e {

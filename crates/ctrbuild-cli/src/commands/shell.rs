@@ -22,7 +22,7 @@ pub fn run(global: &Global, args: &ShellArgs) -> Result<ExitCode, Error> {
     };
     let runtime = sandbox::Runtime::new()?;
     let enter = |input, output| {
-        step.enter(&session.store, &runtime, &args.command, input, output).map_err(|e| Error::from(&e))
+        step.enter(&session.snapshotter, &runtime, &args.command, input, output).map_err(|e| Error::from(&e))
     };
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if args.command.is_empty() && interactive {

@@ -9,4 +9,5 @@ mod builder;
 #[path = "../e2e/place.rs"]
 mod place;
 mod signals;
+mod snapshotters;
 mod steps;

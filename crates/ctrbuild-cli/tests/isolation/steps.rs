@@ -199,3 +199,32 @@ fn foreign_programs_name_what_is_missing() {
     let said = b.build_in(&context, &["--platform", "linux/s390x"]).err();
     assert!(said.contains("exec format error") && said.contains("qemu-user-static"), "{said}");
 }
+
+/// On most machines all mounts are shared (systemd makes them so): what a step mounts in a folder of the host that it
+/// was given must not appear there.
+#[test]
+fn mounts_of_steps_do_not_reach_the_host() {
+    let Some(b) = Builder::root() else { return };
+    let place = b.place.dir.path().display().to_string();
+    let recipe = "FROM base\nRUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/c/t \
+                  --mount=type=bind,target=/b --mount=type=tmpfs,target=/b/deep touch /c/t/x /b/deep/x\n";
+    b.place.context_in("shared", &[("Dockerfile", recipe), ("deep/file", "")]);
+    fs::create_dir(b.place.path("mnt")).unwrap();
+    for way in ["overlay", "copy"] {
+        let script = format!(
+            "set -e; cd {place}; mount -t tmpfs tmpfs mnt; mount --make-rshared mnt; cp -r shared mnt/; \
+             export CTRBUILD_ROOT={place}/mnt/store CTRBUILD_SNAPSHOTTER={way}; {program} import {tar} base > /dev/null; \
+             {program} build -q --no-cache mnt/shared > /dev/null; grep {place}/mnt /proc/self/mountinfo",
+            program = b.program.display(),
+            tar = b.place.busybox_tar().display(),
+        );
+        let out = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+        let (said, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        if errors.contains("permitted") || errors.contains("denied") {
+            return println!("skipped: nothing can be mounted here");
+        }
+        assert!(out.status.success(), "{said}{errors}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("shared:"), "{said}");
+    }
+}

@@ -6,7 +6,7 @@ use crate::copy::io;
 use crate::{LocalWorker, open_host, store_error};
 use graph::{MountKind, PathSelector, Selector, Vertex};
 use rustix::fs::OFlags;
-use sandbox::{Access, BindSource, MountFd, Overlay, RootDir, Upper};
+use sandbox::{Access, BindSource, MountFd, RootDir, Sync};
 use solver::{ErrorKind, Job};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -53,8 +53,15 @@ pub(super) fn mount_kind(
                 Some(i) => worker.input_layers(job, *i, input_selector(vertex, *i)?)?,
             };
             let name = format!("{}/{id}", worker.config.cache_namespace);
-            let cache =
-                CacheMount::open(worker.store(), &name, *sharing, &from, source, *owner, job.fresh_mounts)?;
+            let cache = CacheMount::open(
+                worker.snapshotter(),
+                &name,
+                *sharing,
+                &from,
+                source,
+                *owner,
+                job.fresh_mounts,
+            )?;
             let folder = match input {
                 // What a source means, the copy that the cache started from has settled.
                 Some(_) => open_host(&cache.folder())?,
@@ -107,15 +114,10 @@ fn input_selector(vertex: &Vertex, input: usize) -> Result<&PathSelector, ErrorK
 }
 
 /// A folder that vanishes with the step.
-fn scratch(worker: &LocalWorker, held: &mut Vec<Held>) -> Result<(PathBuf, PathBuf, PathBuf), ErrorKind> {
-    let active = worker.store().prepare().map_err(|e| store_error(&e))?;
-    let paths = (active.upper(), active.work(), active.scratch());
-    held.push(Held::Scratch { _active: active });
-    Ok(paths)
-}
-
 fn empty_mount(worker: &LocalWorker, held: &mut Vec<Held>) -> Result<MountFd, ErrorKind> {
-    let (upper, _, _) = scratch(worker, held)?;
+    let active = worker.store().prepare().map_err(|e| store_error(&e))?;
+    let upper = active.upper();
+    held.push(Held::Scratch { _active: active });
     MountFd::clone_of(open_host(&upper)?, Access::ReadWrite).map_err(io)
 }
 
@@ -130,13 +132,12 @@ fn input_mount(
         return empty_mount(worker, held);
     }
     if access == Access::ReadOnly {
-        return worker.mount_layers(layers);
+        return worker.snapshotter().view(layers);
     }
-    let (upper, work, _) = scratch(worker, held)?;
-    let folders = crate::folders(worker.store(), layers)?;
-    let lowers: Vec<_> = folders.iter().map(|p| p.as_path().into()).collect();
-    let upper = Upper { upper: upper.as_path().into(), work: work.as_path().into() };
-    Overlay::mount(&lowers, Some(upper), worker.overlay_options()).map_err(io)
+    let active = worker.store().prepare().map_err(|e| store_error(&e))?;
+    let prepared = worker.snapshotter().prepare(&active, layers, Sync::Volatile)?;
+    held.push(Held::Scratch { _active: active });
+    Ok(prepared.into_mount())
 }
 
 /// Largest secret, as in BuildKit.
