@@ -11,6 +11,7 @@ mod dist;
 mod machine;
 mod packages;
 mod tidy;
+mod torture_steps;
 
 use anyhow::Result;
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ usage: cargo xtask COMMAND
   codegen              write what is generated from grammar/instructions.toml
   bless                codegen, and accept new snapshots of all tests
   bench [WHAT..]       steps, cached, memory; Debian's buildah as peer
+  torture kills        builders ended at 300 random moments, in each of several ways
+  torture kernel [CG]  steps in a virtual machine with Debian's kernel; CG: v2, v1, hybrid, none
   fuzz [TARGET [SECS]] run fuzz targets (cargo-fuzz and a nightly compiler needed)
   dist                 the static release binary of this machine's kind
   run EXAMPLE          dist, a Debian base if there is none, and examples/EXAMPLE
@@ -53,6 +56,8 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["codegen"] => check::codegen().map(passed),
         ["bless"] => check::bless().map(passed),
         ["bench", what @ ..] => bench::run(what).map(passed),
+        ["torture", "kills"] => torture_steps::kills().map(passed),
+        ["torture", "kernel", layouts @ ..] => torture_steps::kernel(layouts).map(passed),
         ["fuzz", rest @ ..] => check::fuzz(rest).map(passed),
         ["dist"] => dist::build().map(|path| {
             println!("{}", path.display());

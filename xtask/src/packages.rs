@@ -22,6 +22,14 @@ const TESTS: &[(&str, &str)] = &[
 /// What `bench` needs besides.
 const BENCH: &[(&str, &str)] = &[("buildah", "buildah"), ("runc", "runc")];
 
+/// What `torture kernel` needs.
+const KERNEL: &[(&str, &str)] = &[
+    ("busybox", "busybox-static"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("newuidmap", "uidmap"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+];
+
 /// Which are missing is said; root on Debian gets them installed.
 pub fn for_tests() -> Result<()> {
     install(TESTS)
@@ -30,6 +38,10 @@ pub fn for_tests() -> Result<()> {
 pub fn for_bench() -> Result<()> {
     install(TESTS)?;
     install(BENCH)
+}
+
+pub fn for_kernel() -> Result<()> {
+    install(KERNEL)
 }
 
 fn missing(wanted: &[(&str, &'static str)]) -> Vec<&'static str> {

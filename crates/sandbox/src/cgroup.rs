@@ -123,6 +123,11 @@ fn field(text: &str, key: &str) -> u64 {
     value.and_then(|v| v.trim().parse().ok()).unwrap_or(0)
 }
 
+/// The sum of one count over all devices, as in `8:0 rbytes=1 wbytes=2 …`.
+fn io_sum(text: &str, key: &str) -> u64 {
+    text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok()).sum()
+}
+
 /// One folder of one hierarchy.
 struct Group {
     parent: OwnedFd,
@@ -320,6 +325,19 @@ impl Cgroup {
             let file = if group.controllers.is_empty() { "memory.peak" } else { "memory.max_usage_in_bytes" };
             read_file(&group.dir, file).ok()?.trim().parse().ok()
         })
+    }
+
+    /// Processor time of all that ever was in the step (user, kernel), also of what nobody waited for.
+    pub fn cpu(&self) -> Option<(Duration, Duration)> {
+        let text = read_file(self.v2_dir()?, "cpu.stat").ok()?;
+        let time = |key| Duration::from_micros(field(&text, key));
+        text.contains("user_usec").then(|| (time("user_usec"), time("system_usec")))
+    }
+
+    /// Bytes read from and written to devices, if an io controller counts.
+    pub fn io(&self) -> Option<(u64, u64)> {
+        let text = read_file(self.v2_dir()?, "io.stat").ok()?;
+        Some((io_sum(&text, "rbytes="), io_sum(&text, "wbytes=")))
     }
 
     /// Kills what is left and removes the folders.
@@ -539,5 +557,7 @@ mod tests {
     fn fields_are_whole_words() {
         let text = "oom_kill_disable 5\nunder_oom 0\noom_kill 2\n";
         assert_eq!((field(text, "oom_kill"), field(text, "oom")), (2, 0));
+        let io = "8:0 rbytes=10 wbytes=3 rios=1\n254:0 rbytes=5 dbytes=7\n";
+        assert_eq!((io_sum(io, "rbytes="), io_sum(io, "wbytes=")), (15, 3));
     }
 }

@@ -184,12 +184,15 @@ fn watch(
         _ if timed_out => Status::TimedOut,
         other => other,
     };
+    let (cpu_user, cpu_sys) = cgroup.cpu().unwrap_or(reaped.cpu);
+    let blocks = cgroup.io().map(|(read, written)| (read / 512, written / 512));
+    let (io_read_blocks, io_write_blocks) = blocks.unwrap_or(reaped.blocks);
     let usage = Usage {
-        cpu_user: reaped.cpu.0,
-        cpu_sys: reaped.cpu.1,
+        cpu_user,
+        cpu_sys,
         peak_memory: cgroup.peak_memory().unwrap_or(reaped.max_rss),
-        io_read_blocks: reaped.blocks.0,
-        io_write_blocks: reaped.blocks.1,
+        io_read_blocks,
+        io_write_blocks,
         wall,
     };
     Ok(Exit { status, usage, stubs })

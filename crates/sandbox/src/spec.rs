@@ -286,7 +286,7 @@ impl Status {
     }
 }
 
-/// What a step and all processes it waited for used.
+/// What a step used: of all its processes where a cgroup counts, else of those that were waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Processor time in user mode.
