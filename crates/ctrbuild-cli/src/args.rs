@@ -163,6 +163,12 @@ pub struct BuildArgs {
     /// Execute the steps of these stages anew
     #[arg(long, value_delimiter = ',', value_name = "STAGE")]
     pub no_cache_filter: Vec<String>,
+    /// Cache of another machine to use: type=registry,ref=NAME or type=local,src=FOLDER
+    #[arg(long, value_name = "CACHE")]
+    pub cache_from: Vec<String>,
+    /// Where to write the cache: type=registry,ref=NAME or type=local,dest=FOLDER[,mode=min|max]
+    #[arg(long, value_name = "CACHE")]
+    pub cache_to: Vec<String>,
     /// Ask the registry for newer base images
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false|never")]
     pub pull: Option<String>,

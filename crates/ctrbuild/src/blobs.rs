@@ -92,7 +92,13 @@ impl ImageBlobs {
                 chains.entry(diff.0).or_insert_with(|| diffs[..=i].to_vec());
             }
         }
-        Ok(ImageBlobs { store: store.clone(), chains })
+        Ok(ImageBlobs::with_chains(store, chains))
+    }
+
+    /// Blobs of the store, and unpacked layers by the digest of their tar, each with the diff ids from the base
+    /// up to it.
+    pub fn with_chains(store: &LocalStore, chains: BTreeMap<Digest, Vec<DiffId>>) -> Self {
+        ImageBlobs { store: store.clone(), chains }
     }
 
     fn packed(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read + Send>>> {

@@ -3,15 +3,18 @@
 use crate::blobs::Origins;
 use crate::context::{ContextSpec, Contexts, Recipe, SecretMap, SecretSource};
 use crate::export::{BuiltImage, Exported, Output, OutputKind};
+use crate::shared_cache::{self, CacheSource, CacheTarget, OnCacheError, Solution};
 use crate::{Error, ErrorKind, PullPolicy, Session, compose, context, export, lookup};
+use digest::DiffId;
 use graph::Graph;
 use oci::media::Format;
-use oci::{Content, Platform, Reference};
+use oci::{Content, Descriptor, Platform, Reference};
 use plan::{Facts, Outcome, Plan, Request};
-use solver::{CacheMode, Observer, Solver};
+use solver::{CacheMode, Observer, SolveError, Solver};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use worker::{Isolation, LocalWorker, Worker};
+use store::SnapshotId;
+use worker::{ImportedCache, Isolation, LocalWorker, RemoteLayer, Worker};
 
 /// Everything that a build is made from.
 pub struct BuildRequest {
@@ -29,6 +32,9 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     pub pull: PullPolicy,
     pub cache: CacheMode,
+    /// Caches of other machines, the first ones first.
+    pub cache_from: Vec<CacheSource>,
+    pub cache_to: Vec<CacheTarget>,
     pub isolation: Isolation,
     /// Ops that may execute at once.
     pub parallel: usize,
@@ -176,7 +182,9 @@ pub async fn build(
     observer: &dyn BuildObserver,
 ) -> Result<BuildOutput, Error> {
     let contexts = context::load(&request.context, &request.contexts, request.recipe.path.as_deref())?;
-    let plans = plans(session, request, &contexts, observer).await?;
+    let (plans, imports) =
+        tokio::join!(plans(session, request, &contexts, observer), imports(session, request, observer));
+    let plans = plans?;
     if let Some(plan) = plans.first()
         && !plan.unused_args.is_empty()
     {
@@ -185,8 +193,8 @@ pub async fn build(
     if request.outputs.iter().any(|o| o.rewrite_timestamp) && plans.iter().any(|p| p.epoch.is_none()) {
         observer.note("rewrite-timestamp is asked for, but SOURCE_DATE_EPOCH is not given");
     }
-    let worker = worker(session, request, contexts);
-    let solved = plans.iter().map(|plan| solve(session, request, &worker, plan, observer));
+    let worker = worker(session, request, contexts, imports.clone());
+    let solved = plans.iter().map(|plan| solve(session, request, &worker, &imports, plan, observer));
     let built = futures_util::future::try_join_all(solved).await?;
     let images: Vec<BuiltImage> = built.iter().map(|b| b.image.clone()).collect();
 
@@ -205,12 +213,76 @@ pub async fn build(
         // Nothing refers to the image, but what was built is worth keeping as a cache.
         session.store.seal_batch()?;
     }
+    if !request.cache_to.is_empty() {
+        let mut solutions = Vec::with_capacity(built.len());
+        for b in &built {
+            solutions.push(solution(session, request, &worker, b).await?);
+        }
+        let solutions = Arc::new(solutions);
+        for target in &request.cache_to {
+            let done =
+                shared_cache::export(session, target, &solutions, &imports, observer.transfers()).await;
+            match (done, target.on_error) {
+                (Err(e), OnCacheError::Ignore) => {
+                    observer.note(&format!("the cache was not written to {}: {}", target.place, e.message));
+                }
+                (Err(mut e), OnCacheError::Fail) => {
+                    e.message = format!("can't write the cache to {}: {}", target.place, e.message);
+                    return Err(e);
+                }
+                (Ok(()), _) => {}
+            }
+        }
+    }
     let images = built.into_iter().map(|b| (b.image.platform.to_string(), b)).collect();
     Ok(BuildOutput { images, content, exported })
 }
 
+/// What the caches have that the request names.
+async fn imports(
+    session: &Session,
+    request: &BuildRequest,
+    observer: &dyn BuildObserver,
+) -> Arc<ImportedCache> {
+    if request.cache_from.is_empty() || request.cache == CacheMode::Ignore {
+        return Arc::default();
+    }
+    Arc::new(shared_cache::import(session, &request.cache_from, observer).await)
+}
+
+/// What the cache has of a built image.
+async fn solution(
+    session: &Session,
+    request: &BuildRequest,
+    worker: &Worker,
+    built: &Built,
+) -> Result<Solution, Error> {
+    let image = built.image.image.config.value.rootfs.diff_ids.clone();
+    let Some(target) = built.plan.result else {
+        return Ok(Solution { records: Vec::new(), diff_ids: Vec::new(), image });
+    };
+    let graph = Arc::new(built.plan.graph.clone());
+    let quiet = Arc::new(solver::Quiet);
+    let executor = Arc::new(worker.clone());
+    let solver = Solver::new(graph.clone(), executor, session.store.clone(), quiet, request.cache, 1);
+    let records = solver.records(target).await.map_err(|e| step_error(&e, &graph))?;
+    let mut diff_ids = Vec::with_capacity(records.len());
+    for record in &records {
+        diff_ids.push(match &record.layers {
+            None => None,
+            Some(layers) => Some(worker.0.diff_ids(layers).await.map_err(|e| Error::from(&e))?),
+        });
+    }
+    Ok(Solution { records, diff_ids, image })
+}
+
 /// The executor of this machine, for one build.
-fn worker(session: &Session, request: &BuildRequest, contexts: Contexts) -> Worker {
+fn worker(
+    session: &Session,
+    request: &BuildRequest,
+    contexts: Contexts,
+    imports: Arc<ImportedCache>,
+) -> Worker {
     let namespace = request.plan.build_args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
     LocalWorker::new(worker::Config {
         snapshotter: session.snapshotter.clone(),
@@ -221,6 +293,7 @@ fn worker(session: &Session, request: &BuildRequest, contexts: Contexts) -> Work
         isolation: request.isolation.clone(),
         cache_namespace: namespace,
         transfer: request.remote.clone(),
+        imports,
     })
     .into()
 }
@@ -229,36 +302,71 @@ async fn solve(
     session: &Session,
     request: &BuildRequest,
     worker: &Worker,
+    imports: &ImportedCache,
     plan: &Arc<Plan>,
     observer: &dyn BuildObserver,
 ) -> Result<Built, Error> {
     let graph = Arc::new(plan.graph.clone());
-    let layers = match plan.result {
-        None => Vec::new(),
-        Some(target) => {
-            let solver = Solver::new(
-                graph.clone(),
-                Arc::new(worker.clone()),
-                session.store.clone(),
-                observer.plan(plan, &graph),
-                request.cache,
-                request.parallel,
-            );
-            let solved = solver.solve(target).await.map_err(|e| step_error(&e, &graph))?;
-            solved.layers
+    let Some(target) = plan.result else { return compose_image(session, worker, plan, Vec::new()).await };
+    let observer = observer.plan(plan, &graph);
+    let executor = Arc::new(worker.clone());
+    let store = session.store.clone();
+    let solver =
+        Solver::new(graph.clone(), executor, store, observer.clone(), request.cache, request.parallel);
+    let failed = |e: SolveError| step_error(&e, &graph);
+    if !request.outputs.is_empty() && request.outputs.iter().all(Output::needs_no_files) {
+        let key = solver.definition_key(target).await.map_err(failed)?;
+        if let Some(layers) = shared_cache::elsewhere(session, imports, &key).await? {
+            observer.event(solver::Event::Cached { vertex: target });
+            return image_elsewhere(session, plan, layers).await;
         }
-    };
+    }
+    let solved = solver.solve(target).await.map_err(failed)?;
+    compose_image(session, worker, plan, solved.layers).await
+}
+
+/// The image of a plan from its layers.
+async fn compose_image(
+    session: &Session,
+    worker: &Worker,
+    plan: &Arc<Plan>,
+    layers: Vec<SnapshotId>,
+) -> Result<Built, Error> {
     let diff_ids = worker.0.diff_ids(&layers).await.map_err(|e| Error::from(&e))?;
     let (store, plan_, layers_) = (session.store.clone(), plan.clone(), layers.clone());
     let image = par::blocking(move || {
-        let config = compose::configure(&store, &plan_, &layers_, &diff_ids)?;
+        let created = layers_.iter().map(|id| Ok(store.snapshot(id)?.created));
+        let created: Vec<u64> = created.collect::<Result<_, Error>>()?;
+        let config = compose::configure(&plan_, &created, &diff_ids);
         compose::local(&store, &config, Format::Oci)
     })
     .await?;
+    Ok(built(plan, layers, image, Vec::new()))
+}
+
+/// The image of a plan whose layers an imported cache has, all of them: none is fetched.
+async fn image_elsewhere(
+    session: &Session,
+    plan: &Arc<Plan>,
+    layers: Vec<RemoteLayer>,
+) -> Result<Built, Error> {
+    let (store, plan_, layers_) = (session.store.clone(), plan.clone(), layers.clone());
+    let image = par::blocking(move || {
+        let created: Vec<u64> = layers_.iter().map(|l| l.created.unwrap_or(0)).collect();
+        let diff_ids: Vec<DiffId> = layers_.iter().map(|l| l.diff_id).collect();
+        let blobs: Vec<Descriptor> = layers_.into_iter().map(|l| l.blob).collect();
+        let config = compose::configure(&plan_, &created, &diff_ids);
+        compose::assemble(&store, &config, &blobs, Format::Oci, BTreeMap::new())
+    })
+    .await?;
+    Ok(built(plan, Vec::new(), image, layers))
+}
+
+fn built(plan: &Arc<Plan>, layers: Vec<SnapshotId>, image: oci::Image, elsewhere: Vec<RemoteLayer>) -> Built {
     let base_layers = compose::base_layers(plan, &image.config.value.rootfs.diff_ids);
     let platform = plan.platform.clone();
-    let image = BuiltImage { platform, layers, image, epoch: plan.epoch, base_layers };
-    Ok(Built { image, plan: plan.clone() })
+    let image = BuiltImage { platform, layers, image, epoch: plan.epoch, base_layers, elsewhere };
+    Built { image, plan: plan.clone() }
 }
 
 /// An error of a vertex with the lines of its instruction.
@@ -282,7 +390,7 @@ pub async fn keys(
 ) -> Result<Vec<(Arc<Plan>, Vec<(graph::VertexRef, digest::CacheKey)>)>, Error> {
     let contexts = context::load(&request.context, &request.contexts, request.recipe.path.as_deref())?;
     let plans = plans(session, request, &contexts, observer).await?;
-    let worker = worker(session, request, contexts);
+    let worker = worker(session, request, contexts, Arc::default());
     let mut out = Vec::with_capacity(plans.len());
     for plan in plans {
         let graph = Arc::new(plan.graph.clone());

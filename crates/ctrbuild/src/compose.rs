@@ -10,7 +10,7 @@ use plan::Plan;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use store::{LayerBlobV1, LayerRecordV1, LocalStore, SnapshotId};
+use store::{LayerBlobV1, LayerRecordV1, LocalStore};
 
 /// How layers are packed for the outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,22 +35,13 @@ pub enum Recompress {
     Yes,
 }
 
-/// Fill in what was not known while planning: diff ids and the times of the history.
-pub fn configure(
-    store: &LocalStore,
-    plan: &Plan,
-    layers: &[SnapshotId],
-    diff_ids: &[DiffId],
-) -> Result<ImageConfig, Error> {
+/// Fill in what was not known while planning: diff ids and the times of the history. `created` tells when the
+/// layers were made, in seconds since 1970.
+pub fn configure(plan: &Plan, created: &[u64], diff_ids: &[DiffId]) -> ImageConfig {
     let mut config = plan.config.clone();
     config.rootfs.diff_ids = diff_ids.to_vec();
-    let mut created = Vec::with_capacity(layers.len());
-    for id in layers {
-        created.push(match plan.epoch {
-            Some(epoch) => oci::rfc3339(epoch, 0),
-            None => oci::rfc3339(store.snapshot(id)?.created as i64, 0),
-        });
-    }
+    let created: Vec<String> =
+        created.iter().map(|t| oci::rfc3339(plan.epoch.unwrap_or(*t as i64), 0)).collect();
     fill_history(&mut config.history, &created, plan.epoch);
     if plan.epoch.is_some() || config.created.is_none() {
         config.created = match plan.epoch {
@@ -58,7 +49,7 @@ pub fn configure(
             None => config.history.iter().rev().find_map(|h| h.created.clone()),
         };
     }
-    Ok(config)
+    config
 }
 
 /// The rules of BuildKit's exporter: every layer has an entry, and every entry a time; those that made
@@ -115,21 +106,20 @@ fn fill_history(history: &mut Vec<History>, layer_created: &[String], epoch: Opt
 
 /// The image as the local store keeps it: layers in whatever form there is.
 pub fn local(store: &LocalStore, config: &ImageConfig, format: Format) -> Result<Image, Error> {
-    let layers = config
-        .rootfs
-        .diff_ids
-        .iter()
-        .map(|diff| {
-            let record = store
-                .layer(diff)?
-                .ok_or_else(|| Error::world(format!("internal error: layer {diff} is not in the store")))?;
-            Ok(match record.blobs.first() {
-                Some(blob) => descriptor(blob),
-                None => uncompressed(diff, record.size.unwrap_or(0)),
-            })
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
+    let layers = config.rootfs.diff_ids.iter().map(|diff| stored_layer(store, diff));
+    let layers = layers.collect::<Result<Vec<_>, Error>>()?;
     assemble(store, config, &layers, format, BTreeMap::new())
+}
+
+/// A layer of the store in whatever form there is.
+pub fn stored_layer(store: &LocalStore, diff: &DiffId) -> Result<Descriptor, Error> {
+    let record = store
+        .layer(diff)?
+        .ok_or_else(|| Error::world(format!("internal error: layer {diff} is not in the store")))?;
+    Ok(match record.blobs.first() {
+        Some(blob) => descriptor(blob),
+        None => uncompressed(diff, record.size.unwrap_or(0)),
+    })
 }
 
 /// Write config and manifest into the store.
@@ -182,7 +172,8 @@ pub fn pack(
     Ok(packed)
 }
 
-fn pack_layer(
+/// One layer in the asked form; `chain` are the diff ids from the base up to it.
+pub fn pack_layer(
     store: &LocalStore,
     chain: &[DiffId],
     layer: &Descriptor,

@@ -12,6 +12,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::SnapshotId;
+use worker::RemoteLayer;
 
 /// One `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +163,11 @@ impl Output {
         )
     }
 
+    /// Whether it only sends an image as it is, so that layers that a registry has need not be here.
+    pub(crate) fn needs_no_files(&self) -> bool {
+        matches!(self.kind, OutputKind::Image { push: true }) && !self.recompress && !self.rewrite_timestamp
+    }
+
     fn format(&self) -> Format {
         match self.oci_media_types {
             Some(false) => Format::Docker,
@@ -171,7 +177,7 @@ impl Output {
 }
 
 /// Fields of a CSV line; quotes protect commas.
-fn split_csv(text: &str) -> Vec<String> {
+pub(crate) fn split_csv(text: &str) -> Vec<String> {
     let mut out = vec![String::new()];
     let mut quoted = false;
     for c in text.chars() {
@@ -199,6 +205,8 @@ pub struct BuiltImage {
     pub epoch: Option<i64>,
     /// Layers at the bottom that are those of a base image.
     pub base_layers: usize,
+    /// Where the layers are that are not here: all of them, or none.
+    pub elsewhere: Vec<RemoteLayer>,
 }
 
 /// What an export made.
@@ -247,6 +255,9 @@ pub async fn export(
             keep(session, &content, &names)?;
             if *push {
                 for name in &names {
+                    for built in images {
+                        crate::shared_cache::send(session, name, &built.elsewhere).await?;
+                    }
                     crate::images::push_content(session, name, &content, progress.clone()).await?;
                 }
             }

@@ -17,6 +17,7 @@ mod lookup;
 pub mod mend;
 pub mod os_image;
 mod remote_files;
+mod shared_cache;
 
 pub use build::{
     BuildObserver, BuildOutput, BuildRequest, Built, PlanOutput, Runtime, build, keys, plan_only,
@@ -28,6 +29,7 @@ pub use export::{BuiltImage, Destination, Exported, Output, OutputKind};
 pub use lookup::PullPolicy;
 pub use remote::{GitSettings, SshSettings};
 pub use remote_files::{MainContext, RemoteFiles};
+pub use shared_cache::{CachePlace, CacheScope, CacheSource, CacheTarget, OnCacheError};
 
 use std::sync::Arc;
 use store::LocalStore;

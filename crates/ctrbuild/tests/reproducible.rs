@@ -46,6 +46,8 @@ async fn digest_of(dir: &Path, name: &str, context: &Path, output: &str) -> dige
         outputs: vec![Output::parse(output).unwrap()],
         pull: PullPolicy::Never,
         cache: solver::CacheMode::Use,
+        cache_from: Vec::new(),
+        cache_to: Vec::new(),
         isolation: worker::Isolation::default(),
         parallel: 2,
         remote: Arc::new(remote),

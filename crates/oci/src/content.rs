@@ -23,6 +23,14 @@ impl Content {
             inner: Vec::new(),
         }
     }
+    /// A manifest that is no image.
+    pub fn artifact(manifest: Raw<Manifest>) -> Self {
+        Content {
+            descriptor: manifest.descriptor(),
+            top: Document::Manifest(Box::new(manifest)),
+            inner: Vec::new(),
+        }
+    }
     /// An index with its manifests (images and attestations).
     pub fn index(index: Raw<Index>, manifests: Vec<Raw<Manifest>>) -> Self {
         Content {

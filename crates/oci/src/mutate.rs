@@ -90,6 +90,22 @@ pub fn manifest(
     Ok(Image { manifest, config })
 }
 
+/// A manifest that is no image: its config says what the layers are (image spec, manifest.md, "Guidelines for
+/// Artifact Usage").
+pub fn artifact(artifact_type: &str, config: Descriptor, layers: Vec<Descriptor>) -> Raw<Manifest> {
+    let value = Manifest {
+        schema_version: 2,
+        media_type: Some(Format::Oci.manifest().to_string()),
+        artifact_type: Some(artifact_type.to_string()),
+        config,
+        layers,
+        subject: None,
+        annotations: BTreeMap::new(),
+        extra: BTreeMap::new(),
+    };
+    Raw::made(json::pretty(&value), Format::Oci.manifest(), value)
+}
+
 /// Write an index of `entries`, in the order given.
 pub fn index(entries: Vec<Descriptor>, format: Format, annotations: BTreeMap<String, String>) -> Raw<Index> {
     let value = Index {

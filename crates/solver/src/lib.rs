@@ -8,6 +8,8 @@
 //!    inputs were made anew but say the same.
 //! 4. execute, and record the result under both keys.
 //!
+//! Caches from elsewhere are asked after the store, with the same two keys ([`Executor::imported`]).
+//!
 //! Single flight: within a process by one cell a vertex, between processes by a kernel lock a key.
 //!
 //! Deliberately not here: what executing means ([`Executor`]), pruning, and any knowledge of recipes.
@@ -15,10 +17,12 @@
 
 mod event;
 mod key;
+mod records;
 mod solve;
 
 pub use event::{Event, LogStream, Observer, Quiet, StepUsage};
 pub use key::{CACHE_SCHEMA, MissReason};
+pub use records::Recorded;
 pub use solve::{CacheMode, Executor, InputValue, Job, Solved, Solver};
 
 use graph::VertexRef;

@@ -38,6 +38,22 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Do the op. The result is the whole stack of layers, lowest first.
     fn execute(&self, job: Job) -> impl Future<Output = Result<Vec<SnapshotId>, ErrorKind>> + Send;
+
+    /// The result that a cache from elsewhere has for `key`, brought into the store. `None` if there is none,
+    /// or if it can't be had: then the op is executed.
+    fn imported(
+        &self,
+        _vertex: VertexRef,
+        _key: &CacheKey,
+        _observer: &Arc<dyn Observer>,
+    ) -> impl Future<Output = Option<Vec<SnapshotId>>> + Send {
+        async { None }
+    }
+
+    /// Whether a cache from elsewhere has results of an op, whatever its inputs.
+    fn imports_op(&self, _op: &OpHash) -> bool {
+        false
+    }
 }
 
 /// One op to execute.
@@ -81,8 +97,8 @@ type Cell<T> = OnceCell<Result<T, SolveError>>;
 
 /// Solves one graph.
 pub struct Solver<E> {
-    graph: Arc<Graph>,
-    executor: Arc<E>,
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) executor: Arc<E>,
     store: LocalStore,
     observer: Arc<dyn Observer>,
     mode: CacheMode,
@@ -155,7 +171,7 @@ impl<E: Executor> Solver<E> {
     }
 
     /// Op hash and the parts of the definition key.
-    async fn definition(&self, v: VertexRef) -> Result<([u8; 32], Vec<Part>), SolveError> {
+    pub(crate) async fn definition(&self, v: VertexRef) -> Result<([u8; 32], Vec<Part>), SolveError> {
         let vertex = self.graph.get(v);
         let op = key::op_hash(vertex);
         if let Op::Source(SourceOp::Local(_) | SourceOp::Http(_) | SourceOp::Git(_)) = &vertex.op {
@@ -214,7 +230,7 @@ impl<E: Executor> Solver<E> {
         }
         let key = self.key(v).await?;
         let ignore = self.ignores_cache(vertex);
-        if !ignore && let Some(solved) = self.probe(v, key)? {
+        if !ignore && let Some(solved) = self.probe_everywhere(v, key).await? {
             self.observer.event(Event::Cached { vertex: v });
             return Ok(solved);
         }
@@ -224,18 +240,25 @@ impl<E: Executor> Solver<E> {
         let miss = if ignore { MissReason::Ignored } else { self.miss_reason(&op, &named) };
 
         // A content key can only hit if the same op ran before.
-        let content = match &miss {
-            MissReason::Changed(_) => {
-                Some(content_key(&*self.executor, &self.graph, v, &op, &parts, &solved).await?)
-            }
-            _ => None,
+        let known = match &miss {
+            MissReason::Changed(_) => true,
+            MissReason::Never => self.executor.imports_op(&OpHash::from_bytes(op)),
+            MissReason::Ignored => false,
         };
-        if let Some(content) = content
-            && let Some(found) = self.probe(v, content)?
-        {
-            put(&self.store, v, &key, record(&found.layers, Some(&op), named))?;
-            self.observer.event(Event::Cached { vertex: v });
-            return Ok(Solved { key, ..found });
+        let content = match known {
+            true => Some(content_key(&*self.executor, &self.graph, v, &op, &parts, &solved).await?),
+            false => None,
+        };
+        if let Some(content) = content {
+            if let Some(found) = self.probe(v, content)? {
+                put(&self.store, v, &key, record(&found.layers, Some(&op), named))?;
+                self.observer.event(Event::Cached { vertex: v });
+                return Ok(Solved { key, ..found });
+            }
+            if let Some(layers) = self.executor.imported(v, &content, &self.observer).await {
+                self.observer.event(Event::Cached { vertex: v });
+                return Ok(Solved { layers, key, cached: true });
+            }
         }
 
         let started = Instant::now();
@@ -324,7 +347,17 @@ impl<E: Executor> Solver<E> {
         self.background.lock().unwrap_or_else(|e| e.into_inner()).spawn(task);
     }
 
-    fn probe(&self, v: VertexRef, key: CacheKey) -> Result<Option<Solved>, SolveError> {
+    /// In the store, then in caches from elsewhere. What comes from there makes no record here: it is trusted
+    /// only in builds that ask for it.
+    async fn probe_everywhere(&self, v: VertexRef, key: CacheKey) -> Result<Option<Solved>, SolveError> {
+        if let Some(found) = self.probe(v, key)? {
+            return Ok(Some(found));
+        }
+        let layers = self.executor.imported(v, &key, &self.observer).await;
+        Ok(layers.map(|layers| Solved { layers, key, cached: true }))
+    }
+
+    pub(crate) fn probe(&self, v: VertexRef, key: CacheKey) -> Result<Option<Solved>, SolveError> {
         let record = self.store.cache_get(&key).map_err(|e| store_error(&e).at(v))?;
         Ok(record.map(|r| Solved { layers: r.snapshots, key, cached: true }))
     }
@@ -345,7 +378,7 @@ impl<E: Executor> Solver<E> {
     }
 }
 
-async fn content_key<E: Executor>(
+pub(crate) async fn content_key<E: Executor>(
     executor: &E,
     graph: &Graph,
     v: VertexRef,

@@ -72,6 +72,8 @@ pub struct SnapshotMeta {
     pub implicit_dirs: Vec<PathBuf>,
     /// Free for the maker; kept as it is.
     pub extra: BTreeMap<String, String>,
+    /// Seconds since 1970, of a layer that was made elsewhere; now, if it is `None`.
+    pub created: Option<u64>,
 }
 
 /// `snapshots/<id>/meta.json`, version 1.
@@ -162,7 +164,7 @@ impl LocalStore {
                 tar_size: meta.tar_size,
                 implicit_dirs: meta.implicit_dirs,
                 extra: meta.extra,
-                created: self.now_secs(),
+                created: meta.created.unwrap_or_else(|| self.now_secs()),
                 stamp,
             };
             self.write_snapshot_meta(&active.dir, &record, Durability::Cached)?;

@@ -166,6 +166,7 @@ fn snapshots_are_renamed_into_place() {
     fs::write(active.upper().join("f"), "x").unwrap();
     fs::create_dir(active.work().join("work")).unwrap();
     let meta = SnapshotMeta {
+        created: None,
         implicit_dirs: vec!["usr/lib".into(), "50%".into()],
         extra: BTreeMap::from([("k".to_string(), "v".to_string())]),
         ..SnapshotMeta::default()

@@ -45,6 +45,16 @@ impl From<FetchError> for ErrorKind {
     }
 }
 
+/// A layer and where its blob is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteLayer {
+    pub diff_id: DiffId,
+    pub blob: Descriptor,
+    pub origin: ImageOrigin,
+    /// When it was made, in seconds since 1970, where that is to be kept.
+    pub created: Option<u64>,
+}
+
 /// An unpacked layer on its way to a snapshot.
 enum Unpacked {
     Ready(SnapshotId),
@@ -52,6 +62,7 @@ enum Unpacked {
     Dependent {
         active: Active,
         report: UnpackReport,
+        created: Option<u64>,
     },
 }
 
@@ -63,11 +74,28 @@ impl LocalWorker {
         job: &Job,
     ) -> Result<Vec<SnapshotId>, ErrorKind> {
         let layers = self.manifest_layers(image)?;
-        let work = layers.iter().zip(&image.diff_ids).enumerate().map(|(i, (blob, diff))| {
-            let chain = ChainId::of(&image.diff_ids[..=i]);
-            self.clone().layer(image, blob.clone(), *diff, chain, job.observer.clone(), job.vertex)
+        let layers = layers.into_iter().zip(&image.diff_ids).map(|(blob, diff_id)| RemoteLayer {
+            diff_id: *diff_id,
+            blob,
+            origin: image.origin.clone(),
+            created: None,
         });
-        let unpacked = futures_join(work).await?;
+        self.fetch_stack(layers.collect(), &job.observer, job.vertex).await
+    }
+
+    /// The snapshots of a stack of layers, lowest first: each is fetched on its own, all at the same time.
+    pub(crate) async fn fetch_stack(
+        self: Arc<Self>,
+        layers: Vec<RemoteLayer>,
+        observer: &Arc<dyn Observer>,
+        vertex: graph::VertexRef,
+    ) -> Result<Vec<SnapshotId>, ErrorKind> {
+        let diffs: Vec<DiffId> = layers.iter().map(|l| l.diff_id).collect();
+        let work = layers.into_iter().enumerate().map(|(i, layer)| {
+            let chain = ChainId::of(&diffs[..=i]);
+            self.clone().layer(layer, chain, observer.clone(), vertex)
+        });
+        let unpacked = futures_util::future::try_join_all(work).await?;
         par::blocking(move || self.settle(unpacked)).await
     }
 
@@ -91,15 +119,15 @@ impl LocalWorker {
         Ok(layers)
     }
 
+    /// One layer, fetched unless it is here.
     async fn layer(
         self: Arc<Self>,
-        image: &ImageSource,
-        blob: Descriptor,
-        diff: DiffId,
+        layer: RemoteLayer,
         chain: Option<ChainId>,
         observer: Arc<dyn Observer>,
         vertex: graph::VertexRef,
     ) -> Result<(Unpacked, Option<ChainId>), ErrorKind> {
+        let RemoteLayer { diff_id: diff, blob, origin, created } = layer;
         if let Some(id) = self.known_layer(&diff, chain)? {
             return Ok((Unpacked::Ready(id), chain));
         }
@@ -113,9 +141,9 @@ impl LocalWorker {
         let progress = move |done, total| {
             observer.event(Event::Transfer { vertex, what: &name, done, total });
         };
-        self.config.blobs.fetch(self.store(), &image.origin, &blob, Arc::new(progress)).await?;
+        self.config.blobs.fetch(self.store(), &origin, &blob, Arc::new(progress)).await?;
         let worker = self.clone();
-        let unpacked = par::blocking(move || worker.unpack(&blob, diff)).await?;
+        let unpacked = par::blocking(move || worker.unpack(&blob, diff, created)).await?;
         Ok((unpacked, chain))
     }
 
@@ -130,7 +158,7 @@ impl LocalWorker {
         Ok(record.and_then(|r| r.snapshots.first().cloned()))
     }
 
-    fn unpack(&self, blob: &Descriptor, diff: DiffId) -> Result<Unpacked, ErrorKind> {
+    fn unpack(&self, blob: &Descriptor, diff: DiffId, created: Option<u64>) -> Result<Unpacked, ErrorKind> {
         let store = self.store();
         let failed =
             |e: &dyn std::fmt::Display| ErrorKind::other(format!("can't unpack layer {}: {e}", blob.digest));
@@ -163,9 +191,9 @@ impl LocalWorker {
         };
         store.put_layer(record.clone()).map_err(|e| store_error(&e))?;
         if !report.implicit_dirs.is_empty() || !report.lower_links.is_empty() || report.opaque_root {
-            return Ok(Unpacked::Dependent { active, report });
+            return Ok(Unpacked::Dependent { active, report, created });
         }
-        let id = store.commit(active, meta(&report)).map_err(|e| store_error(&e))?;
+        let id = store.commit(active, meta(&report, created)).map_err(|e| store_error(&e))?;
         let kept = store
             .put_layer(LayerRecordV1 { snapshot: Some(id.clone()), ..record })
             .map_err(|e| store_error(&e))?;
@@ -178,7 +206,9 @@ impl LocalWorker {
         for (layer, chain) in unpacked {
             let id = match layer {
                 Unpacked::Ready(id) => id,
-                Unpacked::Dependent { active, report } => self.finish_on(active, &report, &stack, chain)?,
+                Unpacked::Dependent { active, report, created } => {
+                    self.finish_on(active, meta(&report, created), &report, &stack, chain)?
+                }
             };
             stack.push(id);
         }
@@ -188,6 +218,7 @@ impl LocalWorker {
     fn finish_on(
         &self,
         active: Active,
+        meta: SnapshotMeta,
         report: &UnpackReport,
         below: &[SnapshotId],
         chain: Option<ChainId>,
@@ -204,7 +235,7 @@ impl LocalWorker {
             }
         }
         let store = self.store();
-        let id = store.commit(active, meta(report)).map_err(|e| store_error(&e))?;
+        let id = store.commit(active, meta).map_err(|e| store_error(&e))?;
         if let Some(chain) = chain {
             store
                 .cache_put(&layer_key("chain", &chain.0), store::RecordV1::of(vec![id.clone()]))
@@ -214,8 +245,9 @@ impl LocalWorker {
     }
 }
 
-fn meta(report: &UnpackReport) -> SnapshotMeta {
+fn meta(report: &UnpackReport, created: Option<u64>) -> SnapshotMeta {
     SnapshotMeta {
+        created,
         diff_id: Some(report.diff_id),
         tar_size: Some(report.size),
         implicit_dirs: report.implicit_dirs.clone(),
@@ -243,12 +275,6 @@ fn layer_key(what: &str, digest: &Digest) -> CacheKey {
     let mut h = StableHasher::new("ctrbuild.image-layer.v1");
     h.put(what).put(digest);
     CacheKey::from_bytes(h.finish())
-}
-
-async fn futures_join<T, F: Future<Output = Result<T, ErrorKind>>>(
-    work: impl Iterator<Item = F>,
-) -> Result<Vec<T>, ErrorKind> {
-    futures_util::future::try_join_all(work).await
 }
 
 /// Compute, note and return the diff id of a snapshot, and record the layer.

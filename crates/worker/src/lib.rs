@@ -19,6 +19,7 @@ mod failed;
 mod file_op;
 mod hash;
 mod image;
+mod imported;
 mod log;
 mod passwd;
 mod relink;
@@ -31,7 +32,8 @@ pub use egress::{AllowList, AllowListError};
 pub use exec::{DefaultNetwork, Isolation};
 pub use export::{export_folder, export_tar};
 pub use failed::{Entered, FailedStep};
-pub use image::{BlobOrigin, FetchError, pack_options, unpack_options};
+pub use image::{BlobOrigin, FetchError, RemoteLayer, pack_options, unpack_options};
+pub use imported::ImportedCache;
 pub use log::LogDir;
 pub use select::{Entry, Kind, Selected, Tree, TreeKind};
 pub use snapshotter::{Prepared, Snapshotter, SnapshotterKind};
@@ -41,7 +43,7 @@ use digest::{DiffId, StableHasher, TreeHash};
 use graph::{Graph, Op, PathSelector, Selector, SourceOp, Vertex, VertexRef};
 use sandbox::RootDir;
 use select::clean;
-use solver::{ErrorKind, Executor, InputValue, Job};
+use solver::{ErrorKind, Executor, InputValue, Job, Observer};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -86,6 +88,8 @@ pub struct Config {
     /// Names cache mounts apart (`BUILDKIT_CACHE_MOUNT_NS`).
     pub cache_namespace: String,
     pub transfer: Arc<dyn transfer::RemoteSources>,
+    /// What caches from elsewhere have.
+    pub imports: Arc<ImportedCache>,
 }
 
 pub use transfer::{FetchedFile, NoRemoteSources, RemoteSources};
@@ -246,6 +250,19 @@ impl Executor for Worker {
             }
             Op::Merge => Err(ErrorKind::other("internal error: a merge needs no execution")),
         }
+    }
+
+    async fn imported(
+        &self,
+        vertex: VertexRef,
+        key: &digest::CacheKey,
+        observer: &Arc<dyn Observer>,
+    ) -> Option<Vec<SnapshotId>> {
+        self.0.clone().imported(vertex, key, observer).await
+    }
+
+    fn imports_op(&self, op: &store::OpHash) -> bool {
+        self.0.config.imports.has_op(op)
     }
 }
 

@@ -4,8 +4,8 @@ use super::call::{self, Call};
 use crate::args::{BuildArgs, Global, ProgressMode};
 use crate::{machine, progress, render};
 use ctrbuild::{
-    BuildOutput, BuildRequest, ContextSpec, Error, ErrorKind, GitSettings, MainContext, Output, OutputKind,
-    PullPolicy, Recipe, RemoteFiles, SecretSource, Session, SshSettings,
+    BuildOutput, BuildRequest, CacheSource, CacheTarget, ContextSpec, Error, ErrorKind, GitSettings,
+    MainContext, Output, OutputKind, PullPolicy, Recipe, RemoteFiles, SecretSource, Session, SshSettings,
 };
 use graph::Ulimit;
 use oci::{Platform, Reference};
@@ -352,6 +352,8 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
             }
         },
         cache: if args.no_cache { CacheMode::Ignore } else { CacheMode::Use },
+        cache_from: args.cache_from.iter().map(|c| CacheSource::parse(c)).collect::<Result<_, _>>()?,
+        cache_to: args.cache_to.iter().map(|c| CacheTarget::parse(c)).collect::<Result<_, _>>()?,
         isolation: worker::Isolation {
             dns: args.dns.clone(),
             step_timeout: args.step_timeout.map(Duration::from_secs),

@@ -4,6 +4,7 @@
 //! registry) says `skipped: …` and passes; `cargo xtask test` counts those.
 
 mod build;
+mod cache;
 mod errors;
 mod examples;
 mod images;
