@@ -106,8 +106,13 @@ pub fn table(grammar: &str) -> Result<String, GrammarError> {
     for instruction in &grammar.instruction {
         let _ = writeln!(
             out,
-            "    Spec {{\n        name: {:?},\n        form: Form::{:?},\n        heredocs: {},\n        onbuild: {},\n        doc: {:?},",
-            instruction.name, instruction.form, instruction.heredocs, instruction.onbuild, instruction.doc
+            "    Spec {{\n        name: {:?},\n        form: Form::{:?},\n        heredocs: {},\n        onbuild: {},\n        usage: {:?},\n        doc: {:?},",
+            instruction.name,
+            instruction.form,
+            instruction.heredocs,
+            instruction.onbuild,
+            instruction.usage.first().map_or("", String::as_str),
+            instruction.doc
         );
         if instruction.flag.is_empty() {
             out.push_str("        flags: &[],\n");

@@ -2,8 +2,8 @@
 //!
 //! Messages are BuildKit's where it has one, so that people find them again. A hint is apart from them.
 
-use crate::instruction::Lines;
 use crate::instruction::suggest;
+use crate::instruction::{FlagKind, Lines, Spec};
 use crate::word::{WordError, quote};
 use diagnostic::{Applicability, Diagnostic, Fix, TextRange};
 
@@ -137,6 +137,8 @@ pub enum ErrorKind {
     /// No such flag.
     #[error("unknown flag: --{name}{}", suggest::did_you_mean(.suggestion))]
     UnknownFlag {
+        /// The instruction.
+        instruction: &'static str,
         /// Without dashes.
         name: String,
         /// What may have been meant.
@@ -330,6 +332,7 @@ impl ErrorKind {
 
     /// What to do about it, where that is not plain from the message.
     pub fn hint(&self) -> Option<String> {
+        let advice = |name: &str| Spec::find(name).map(Spec::advice);
         Some(match self {
             Self::EmptyFile | Self::NoInstructions | Self::NoStages => {
                 "start the recipe with a base, such as `FROM debian` or `FROM scratch`".into()
@@ -349,6 +352,9 @@ impl ErrorKind {
             Self::UnknownInstruction { suggestion: None, .. } => {
                 "if this belongs to the line above, end that line with a continuation".into()
             }
+            Self::UnknownInstruction { suggestion: Some(name), .. } => advice(name)?,
+            Self::NoArguments { instruction } => advice(instruction)?,
+            Self::UnknownFlag { instruction, suggestion, .. } => flags_of(instruction, suggestion.as_deref())?,
             Self::FlagNotBoolean { name, .. } => format!("write `--{name}`, `--{name}=true` or `--{name}=false`"),
             Self::FlagWithoutValue { name } => format!("write `--{name}=VALUE`"),
             Self::NoDestination { instruction } => format!("write `{instruction} SOURCE... DESTINATION`"),
@@ -363,4 +369,19 @@ impl ErrorKind {
             _ => return None,
         })
     }
+}
+/// The flag that was meant, else all that the instruction has.
+fn flags_of(instruction: &str, meant: Option<&str>) -> Option<String> {
+    let spec = Spec::find(instruction)?;
+    if let Some(flag) = meant.and_then(|name| spec.flag(name)) {
+        return Some(match flag.kind {
+            FlagKind::Bool => format!("write `--{}`", flag.name),
+            FlagKind::String | FlagKind::List => format!("write `--{}=VALUE`", flag.name),
+        });
+    }
+    let names: Vec<String> = spec.flags.iter().map(|flag| format!("--{}", flag.name)).collect();
+    Some(match names.is_empty() {
+        true => format!("{instruction} has no flags; {}", spec.advice()),
+        false => format!("{instruction} has {}", names.join(", ")),
+    })
 }

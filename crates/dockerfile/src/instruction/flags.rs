@@ -31,7 +31,8 @@ impl Flags {
             let Some(flag) = spec.flag(name) else {
                 let names = spec.flags.iter().map(|flag| flag.name);
                 let suggestion = suggest::nearest(name, names, suggest::Case::Sensitive);
-                return Err((ErrorKind::UnknownFlag { name: name.to_owned(), suggestion }, range));
+                let (instruction, name) = (spec.name, name.to_owned());
+                return Err((ErrorKind::UnknownFlag { instruction, name, suggestion }, range));
             };
             let name = || flag.name.to_owned();
             if flag.kind != FlagKind::List && given.iter().any(|(known, _)| *known == flag.name) {

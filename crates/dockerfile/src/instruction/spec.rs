@@ -56,6 +56,8 @@ pub struct Spec {
     pub heredocs: bool,
     /// Whether ONBUILD may trigger it.
     pub onbuild: bool,
+    /// How it is written, the first of its forms.
+    pub usage: &'static str,
     /// One sentence.
     pub doc: &'static str,
     /// Its flags.
@@ -66,6 +68,11 @@ impl Spec {
     /// The instruction of that name, in any case.
     pub fn find(name: &str) -> Option<&'static Self> {
         super::table::INSTRUCTIONS.iter().find(|spec| spec.name.eq_ignore_ascii_case(name))
+    }
+
+    /// What to write, for people who did not know.
+    pub fn advice(&self) -> String {
+        format!("write `{}`", self.usage)
     }
 
     /// Its flag of that name.
