@@ -58,7 +58,12 @@ async fn by_reference(
     let client = (session.registry)()?;
     let resolved = client.image(&reference, platform).await.map_err(|e| {
         let mut error = Error::from(e);
-        error.message = format!("failed to resolve source metadata for {name}: {}", error.message);
+        // A name that is said twice is read twice.
+        let cause = match error.message.strip_prefix(&format!("{reference} was ")) {
+            Some(rest) => rest,
+            None => &error.message,
+        };
+        error.message = format!("failed to resolve source metadata for {name}: {cause}");
         let suite = reference.tag().map(|t| t.trim_end_matches("-slim"));
         if reference.familiar_name() == "debian" && suite.is_some_and(|s| crate::os_image::DEBIAN_TAGS.contains(&s)) {
             error.hint = Some(format!("without a registry, make the base image from Debian's packages: ctrbuild os-image install {}", reference.familiar()));

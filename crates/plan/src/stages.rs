@@ -422,7 +422,12 @@ impl<'a> Planner<'a> {
                             Base::Image { name } | Base::Context { name } => name.as_str(),
                             _ => "",
                         };
-                        let mut error = PlanError::new(format!("{name}: {}", e.message)).at(node.lines);
+                        let named = parse_reference(name).is_ok_and(|full| e.message.contains(&full));
+                        let message = match named {
+                            true => e.message.clone(),
+                            false => format!("{name}: {}", e.message),
+                        };
+                        let mut error = PlanError::new(message).at(node.lines);
                         let stages = self.nodes[..self.stage_count].iter().map(|n| n.name.as_str());
                         error.hint = match nearest(name, stages) {
                             Some(near) => Some(format!("did you mean the stage {near}?")),
@@ -756,7 +761,7 @@ fn steps(node: &Node) -> usize {
 }
 
 /// `from` of an unexpanded `--mount` value; it may not hold variables, so it can be read early.
-fn mount_from(text: &str) -> Option<String> {
+pub(crate) fn mount_from(text: &str) -> Option<String> {
     let field = text
         .split(',')
         .map(|f| f.trim_matches('"'))
