@@ -372,7 +372,7 @@ fn root_file_systems(
                 std::fs::create_dir_all(&folder)
                     .map_err(|e| Error::world(format!("can't make {}: {e}", folder.display())))?;
                 if !built.layers.is_empty() {
-                    worker::export_folder(&session.snapshotter, &built.layers, &folder)
+                    worker::export_folder(&session.snapshotter, &built.layers, &folder, built.epoch)
                         .map_err(|e| Error::from(&e))?;
                 }
             }
@@ -382,7 +382,12 @@ fn root_file_systems(
             let prefix = |b: &BuiltImage| {
                 if split { format!("{}/", platform_folder(&b.platform)) } else { String::new() }
             };
-            let roots: Vec<_> = images.iter().map(|b| (prefix(b), b.layers.clone())).collect();
+            let root = |b: &BuiltImage| worker::TarRoot {
+                prefix: prefix(b),
+                layers: b.layers.clone(),
+                epoch: b.epoch,
+            };
+            let roots: Vec<_> = images.iter().map(root).collect();
             write_file(dest, |out| {
                 worker::export_tar(&session.snapshotter, &roots, out).map_err(|e| Error::from(&e))
             })

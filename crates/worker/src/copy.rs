@@ -23,6 +23,8 @@ pub struct Style {
     /// Owner of everything that is copied or made; `None` keeps the source's.
     pub owner: Option<(u32, u32)>,
     pub mode: ModeChange,
+    /// Modification time of everything that is copied, in seconds since 1970; `None` keeps the source's.
+    pub time: Option<i64>,
 }
 
 /// What happens to permission bits.
@@ -246,7 +248,11 @@ impl Target<'_> {
             // As BuildKit: an attribute that this file system or this user can't set is left out.
             let _ = self.root.set_xattr(to, name, value);
         }
-        self.root.set_times(to, &times(&entry.stamp)).map_err(io)
+        let mut stamp = entry.stamp;
+        if let Some(time) = self.style.time {
+            (stamp.atime, stamp.mtime) = ((time, 0), (time, 0));
+        }
+        self.root.set_times(to, &times(&stamp)).map_err(io)
     }
 }
 

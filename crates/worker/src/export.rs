@@ -12,12 +12,17 @@ use std::path::{Path, PathBuf};
 use store::SnapshotId;
 
 /// Copy the root file system into a folder. Everything belongs to whoever runs the builder; device nodes
-/// are left out for those who may not make them.
-pub fn export_folder(snapshotter: &Snapshotter, layers: &[SnapshotId], dest: &Path) -> Result<(), ErrorKind> {
+/// are left out for those who may not make them. With an `epoch` (seconds since 1970) all times are that.
+pub fn export_folder(
+    snapshotter: &Snapshotter,
+    layers: &[SnapshotId],
+    dest: &Path,
+    epoch: Option<i64>,
+) -> Result<(), ErrorKind> {
     let tree = snapshotter.tree(layers)?;
     let root = RootDir::open_path(dest).map_err(crate::copy::io)?;
     let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let style = Style { owner: Some(owner), ..Style::default() };
+    let style = Style { owner: Some(owner), time: epoch, ..Style::default() };
     for mut selected in tree.select(&PathSelector::everything())? {
         selected.entries.retain(|e| !matches!(e.kind, Kind::Socket | Kind::Device { .. }));
         renumber(&mut selected.entries);
@@ -46,15 +51,24 @@ fn failed(e: std::io::Error) -> ErrorKind {
     ErrorKind::other(format!("can't write the tar: {e}"))
 }
 
-/// Write root file systems to one tar, the names of each after its prefix (`linux_amd64/`, or nothing).
+/// One root file system of a tar.
+pub struct TarRoot {
+    /// What its names begin with: `linux_amd64/`, or nothing.
+    pub prefix: String,
+    pub layers: Vec<SnapshotId>,
+    /// All times are this, in seconds since 1970.
+    pub epoch: Option<i64>,
+}
+
+/// Write root file systems to one tar.
 pub fn export_tar(
     snapshotter: &Snapshotter,
-    roots: &[(String, Vec<SnapshotId>)],
+    roots: &[TarRoot],
     out: &mut dyn Write,
 ) -> Result<(), ErrorKind> {
     let mut builder = tar::Builder::new(out);
-    for (prefix, layers) in roots {
-        append_root(&mut builder, snapshotter, layers, prefix)?;
+    for root in roots {
+        append_root(&mut builder, snapshotter, root)?;
     }
     builder.into_inner().map(|_| ()).map_err(failed)
 }
@@ -62,30 +76,29 @@ pub fn export_tar(
 fn append_root<W: Write>(
     builder: &mut tar::Builder<W>,
     snapshotter: &Snapshotter,
-    layers: &[SnapshotId],
-    prefix: &str,
+    root: &TarRoot,
 ) -> Result<(), ErrorKind> {
-    if layers.is_empty() {
+    if root.layers.is_empty() {
         return Ok(());
     }
-    let tree = snapshotter.tree(layers)?;
+    let tree = snapshotter.tree(&root.layers)?;
     for selected in tree.select(&PathSelector::everything())? {
-        let names: Vec<PathBuf> = selected.entries.iter().map(|e| Path::new(prefix).join(&e.rel)).collect();
+        let prefix = Path::new(&root.prefix);
+        let names: Vec<PathBuf> = selected.entries.iter().map(|e| prefix.join(&e.rel)).collect();
         for (entry, name) in selected.entries.iter().zip(&names) {
             if entry.rel.as_os_str().is_empty() || entry.kind == Kind::Socket {
                 continue;
             }
+            let mtime = root.epoch.map_or(entry.stamp.mtime, |epoch| (epoch, 0));
             let mut header = header_of(entry);
+            header.set_mtime(mtime.0.max(0) as u64);
             let mut pax: Vec<(String, Vec<u8>)> = entry
                 .xattrs
                 .iter()
                 .map(|(n, v)| (format!("SCHILY.xattr.{}", n.to_string_lossy()), v.clone()))
                 .collect();
-            if entry.stamp.mtime.1 != 0 {
-                pax.push((
-                    "mtime".into(),
-                    format!("{}.{:09}", entry.stamp.mtime.0, entry.stamp.mtime.1).into_bytes(),
-                ));
+            if mtime.1 != 0 {
+                pax.push(("mtime".into(), format!("{}.{:09}", mtime.0, mtime.1).into_bytes()));
             }
             if !pax.is_empty() {
                 builder
@@ -126,7 +139,6 @@ fn header_of(entry: &Entry) -> tar::Header {
     header.set_mode(entry.mode);
     header.set_uid(u64::from(entry.uid));
     header.set_gid(u64::from(entry.gid));
-    header.set_mtime(entry.stamp.mtime.0.max(0) as u64);
     header.set_size(0);
     header.set_entry_type(match entry.kind {
         Kind::Dir => tar::EntryType::Directory,

@@ -108,7 +108,7 @@ impl FailedStep {
     pub fn export(&self, snapshotter: &Snapshotter, dest: &Path) -> Result<(), ErrorKind> {
         std::fs::create_dir_all(dest)
             .map_err(|e| ErrorKind::other(format!("can't make {}: {e}", dest.display())))?;
-        crate::export_folder(snapshotter, &self.layers, dest)
+        crate::export_folder(snapshotter, &self.layers, dest, None)
     }
 
     /// Run a command in its root, with its environment, user and working directory; without a command, a

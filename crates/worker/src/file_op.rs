@@ -90,12 +90,12 @@ fn apply(
             Ok(())
         }
         FileAction::Mkfile(file) => {
-            let style = Style { owner: Some((0, 0)), mode: ModeChange::Keep };
+            let style = Style { owner: Some((0, 0)), ..Style::default() };
             let name = file.path.rsplit('/').next().unwrap_or_default();
             Target { root, style: &style }.write_file(name, &file.data, file.mode, &file.path)
         }
         FileAction::Copy(copy) => {
-            let style = Style { owner: owner(&copy.owner)?, mode: mode_change(&copy.mode)? };
+            let style = Style { owner: owner(&copy.owner)?, mode: mode_change(&copy.mode)?, time: None };
             let target = Target { root, style: &style };
             match &copy.from {
                 CopyFrom::Inline { name, data } => target.write_file(name, data, 0o644, &copy.dest),

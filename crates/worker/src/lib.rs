@@ -30,7 +30,7 @@ mod transfer;
 
 pub use egress::{AllowList, AllowListError};
 pub use exec::{DefaultNetwork, Isolation};
-pub use export::{export_folder, export_tar};
+pub use export::{TarRoot, export_folder, export_tar};
 pub use failed::{Entered, FailedStep};
 pub use image::{BlobOrigin, FetchError, RemoteLayer, pack_options, unpack_options};
 pub use imported::ImportedCache;

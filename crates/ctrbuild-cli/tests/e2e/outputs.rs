@@ -72,6 +72,35 @@ fn a_folder_and_a_tar_hold_the_same_files() {
 }
 
 #[test]
+fn a_given_epoch_is_the_time_of_all_files() {
+    let Some(place) = Place::with_base() else { return };
+    let context = place
+        .context(&[("Dockerfile", "FROM base\nCOPY f /f\nRUN mkdir /d && echo x > /d/x\n"), ("f", "f\n")]);
+    let epoch = "SOURCE_DATE_EPOCH=1000000000";
+    let build = |output: &str| place.run(["build", "--build-arg", epoch, "-o", output, &context]).ok();
+    build("type=tar,dest=one.tar");
+    build("type=local,dest=out");
+    let listed =
+        run(Command::new("tar").args(["--full-time", "--utc", "-tvf"]).arg(place.path("one.tar"))).ok();
+    assert!(listed.lines().count() > 3, "{listed}");
+    for line in listed.lines() {
+        assert!(line.contains("2001-09-09 01:46:40"), "{line}");
+    }
+    for name in ["f", "d", "d/x", "bin"] {
+        let modified = fs::metadata(place.path("out").join(name)).unwrap().modified().unwrap();
+        assert_eq!(
+            modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(),
+            1_000_000_000,
+            "{name}"
+        );
+    }
+    // Another run of the steps gives the same bytes.
+    let first = fs::read(place.path("one.tar")).unwrap();
+    place.run(["build", "--no-cache", "--build-arg", epoch, "-o", "type=tar,dest=two.tar", &context]).ok();
+    assert!(first == fs::read(place.path("two.tar")).unwrap(), "the tars differ");
+}
+
+#[test]
 fn a_failed_build_leaves_no_output() {
     let Some(place) = Place::with_base() else { return };
     let context = place.recipe("FROM base\nRUN exit 1\n");
