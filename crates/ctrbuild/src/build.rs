@@ -9,6 +9,7 @@ use digest::DiffId;
 use graph::Graph;
 use oci::media::Format;
 use oci::{Content, Descriptor, Platform, Reference};
+use plan::snapshot::Bases;
 use plan::{Facts, Outcome, Plan, Request};
 use solver::{CacheMode, Observer, SolveError, Solver};
 use std::collections::BTreeMap;
@@ -119,6 +120,7 @@ async fn plans(
     session: &Session,
     request: &BuildRequest,
     contexts: &Contexts,
+    bases: Bases,
     observer: &dyn BuildObserver,
 ) -> Result<Vec<Arc<Plan>>, Error> {
     let parsed = parse(&request.recipe)?;
@@ -149,6 +151,12 @@ async fn plans(
                     out.push(Arc::new(*plan));
                     break;
                 }
+                Outcome::Need(questions) if bases == Bases::ByName => {
+                    facts.images.extend(questions.into_iter().map(|q| {
+                        let answer = plan::snapshot::by_name(&q);
+                        (q, Ok(answer))
+                    }));
+                }
                 Outcome::Need(questions) => {
                     let asked = questions.into_iter().map(|q| async move {
                         if let plan::Question::Image { reference, .. } = &q {
@@ -165,14 +173,15 @@ async fn plans(
     Ok(out)
 }
 
-/// Plan without building anything. Base images are looked up.
+/// Plan without building anything. Base images are looked up only if they are to be resolved.
 pub async fn plan_only(
     session: &Session,
     request: &BuildRequest,
+    bases: Bases,
     observer: &dyn BuildObserver,
 ) -> Result<PlanOutput, Error> {
     let contexts = context::load(&request.context, &request.contexts, request.recipe.path.as_deref())?;
-    Ok(PlanOutput { plans: plans(session, request, &contexts, observer).await? })
+    Ok(PlanOutput { plans: plans(session, request, &contexts, bases, observer).await? })
 }
 
 /// Build, keep and export.
@@ -183,7 +192,7 @@ pub async fn build(
 ) -> Result<BuildOutput, Error> {
     let contexts = context::load(&request.context, &request.contexts, request.recipe.path.as_deref())?;
     let (plans, imports) =
-        tokio::join!(plans(session, request, &contexts, observer), imports(session, request, observer));
+        tokio::join!(plans(session, request, &contexts, Bases::Resolved, observer), imports(session, request, observer));
     let plans = plans?;
     if let Some(plan) = plans.first()
         && !plan.unused_args.is_empty()
@@ -389,7 +398,7 @@ pub async fn keys(
     observer: &dyn BuildObserver,
 ) -> Result<Vec<(Arc<Plan>, Vec<(graph::VertexRef, digest::CacheKey)>)>, Error> {
     let contexts = context::load(&request.context, &request.contexts, request.recipe.path.as_deref())?;
-    let plans = plans(session, request, &contexts, observer).await?;
+    let plans = plans(session, request, &contexts, Bases::Resolved, observer).await?;
     let worker = worker(session, request, contexts, Arc::default());
     let mut out = Vec::with_capacity(plans.len());
     for plan in plans {

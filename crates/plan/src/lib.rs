@@ -16,6 +16,7 @@ mod gofmt;
 mod lower;
 pub mod path;
 mod request;
+pub mod snapshot;
 mod source;
 mod stages;
 mod state;

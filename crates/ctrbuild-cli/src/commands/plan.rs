@@ -1,15 +1,28 @@
 //! `ctrbuild plan`: the build graph, without building.
 
+use super::reviewed::{Review, settle};
 use crate::args::{Global, PlanArgs, PlanFormat, ProgressMode};
 use crate::{machine, progress, render};
 use ctrbuild::Error;
+use plan::snapshot::{Bases, snapshot};
 use std::process::ExitCode;
+
+/// Of snapshots whose caller names no platform: one and the same on every machine.
+const SNAPSHOT_PLATFORM: (&str, &str) = ("linux", "amd64");
 
 pub fn run(global: &Global, args: &PlanArgs) -> Result<ExitCode, Error> {
     let session = machine::session(global)?;
-    let request = super::build::request(&session, &args.build)?;
+    let mut request = super::build::request(&session, &args.build)?;
+    let bases = if args.snapshot && !args.resolve { Bases::ByName } else { Bases::Resolved };
+    if args.snapshot {
+        let platform = oci::Platform::new(SNAPSHOT_PLATFORM.0, SNAPSHOT_PLATFORM.1);
+        if request.platforms.is_empty() {
+            request.platforms.push(platform.clone());
+        }
+        request.plan.build_platform = platform;
+    }
     let observer = progress::observer(ProgressMode::Quiet);
-    let planned = match super::wait(ctrbuild::plan_only(&session, &request, &*observer)) {
+    let planned = match super::wait(ctrbuild::plan_only(&session, &request, bases, &*observer)) {
         Ok(Ok(planned)) => planned,
         Ok(Err(code)) => return Ok(code),
         Err(e) => {
@@ -17,6 +30,21 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<ExitCode, Error> {
             return Ok(ExitCode::FAILURE);
         }
     };
+    if args.snapshot {
+        let source = diagnostic::SourceFile::new(request.recipe.name.clone(), request.recipe.text.clone());
+        let recipe = dockerfile::parse(source).recipe;
+        let mut text = String::from("# ctrbuild plan snapshot v1\n");
+        for plan in &planned.plans {
+            text.push('\n');
+            text.push_str(&snapshot(&recipe, plan, bases));
+        }
+        let Some(path) = &request.recipe.path else {
+            print!("{text}");
+            return Ok(ExitCode::SUCCESS);
+        };
+        let drifted = settle(path, "plan.snap", &text, Review::of(args.accept, args.build.check))?;
+        return Ok(if drifted { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
     for plan in &planned.plans {
         match args.format {
             PlanFormat::Text => {

@@ -11,6 +11,7 @@ mod images;
 mod outputs;
 mod place;
 mod plan;
+mod plan_snapshot;
 mod registry;
 mod relink;
 mod rootless;
