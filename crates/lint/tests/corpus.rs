@@ -3,8 +3,11 @@
 //! The corpus lives beside the project's folder or where `CTRBUILD_CORPUS` says; without it the tests say so
 //! and do nothing.
 
+mod meaning;
+
 use diagnostic::SourceFile;
 use lint::{Options, Profile};
+use meaning::view;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -186,32 +189,6 @@ fn nothing_is_broken() {
         "fmt: {formatted} of {valid} valid recipes formatted, {refused} refused; fix: {fixed} runs with {fixes} fixes, {dropped} dropped"
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// What BuildKit sees of a recipe, without lines, comments and the text as written.
-fn view(parsed: &dockerfile::Parsed) -> Value {
-    let mut view = dockerfile::view::buildkit_json("", parsed);
-    if let Some(map) = view.as_object_mut() {
-        map.remove("parser_warnings");
-    }
-    for instruction in view["instrs"].as_array_mut().into_iter().flatten() {
-        if let Some(map) = instruction.as_object_mut() {
-            ["start", "end", "comments", "original"].iter().for_each(|key| {
-                map.remove(*key);
-            });
-            let cmd = map["cmd"].as_str().unwrap_or_default().to_ascii_uppercase();
-            map.insert("cmd".into(), cmd.into());
-            // The keyword that ONBUILD triggers is an argument in this view.
-            if map["cmd"] == "ONBUILD"
-                && let Some(args) = map.get_mut("args").and_then(Value::as_array_mut)
-            {
-                args.iter_mut()
-                    .take(1)
-                    .for_each(|arg| *arg = arg.as_str().unwrap_or_default().to_ascii_uppercase().into());
-            }
-        }
-    }
-    view
 }
 
 /// How long everything takes; a figure, no law: tests are not optimised.
