@@ -12,6 +12,7 @@ const TESTS: &[(&str, &str)] = &[
     ("newuidmap", "uidmap"),
     ("openssl", "openssl"),
     ("python3", "python3"),
+    ("shellcheck", "shellcheck"),
     ("skopeo", "skopeo"),
     ("strace", "strace"),
     ("umoci", "umoci"),

@@ -272,6 +272,15 @@ pub struct PlanArgs {
     pub build: BuildArgs,
     #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
     pub format: PlanFormat,
+    /// Compare with the reviewed RECIPE.plan.snap, or make it; with --check a missing one is a failure
+    #[arg(long)]
+    pub snapshot: bool,
+    /// Renew the snapshot
+    #[arg(long, requires = "snapshot", conflicts_with = "check")]
+    pub accept: bool,
+    /// Look base images up for the snapshot, which then has their digests and configuration
+    #[arg(long, requires = "snapshot")]
+    pub resolve: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -320,6 +329,9 @@ pub struct LintArgs {
     /// Registry that images may come from; may be given several times
     #[arg(long, value_name = "HOST")]
     pub trusted_registry: Vec<String>,
+    /// ShellCheck's program, to look at the shell text of RUN too; `off` for none
+    #[arg(long, value_name = "PROGRAM")]
+    pub shellcheck: Option<std::ffi::OsString>,
     /// Name of the recipe on standard input
     #[arg(long, value_name = "NAME")]
     pub stdin_filename: Option<String>,

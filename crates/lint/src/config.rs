@@ -7,6 +7,7 @@
 //! exclude = ["vendor/**"]
 //! trusted-registries = ["docker.io", "*.example.com"]
 //! strict-labels = false
+//! shellcheck = "shellcheck"       # a program that is found on PATH, or an absolute path
 //!
 //! [lint.rules]                    # on, off, or a severity; names of other tools work too
 //! DL3008 = "off"
@@ -23,11 +24,13 @@
 use crate::IgnoreFile;
 use crate::custom::{CustomRule, CustomRuleV1};
 use crate::rule::{Default as RuleDefault, Group, Rule};
+use crate::shellcheck::{self, Checker};
 use diagnostic::Severity;
 use dockerfile::glob;
 use oci::Platform;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Which rules run where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -97,6 +100,10 @@ pub struct Options {
     pub inline: bool,
     /// Rules of users.
     pub custom: Vec<CustomRule>,
+    /// What is said about findings that only ShellCheck knows, by the number of their id.
+    pub shellcheck_levels: Vec<(u32, Level)>,
+    /// Says what ShellCheck finds; it is not asked where `None`.
+    pub shellcheck: Option<Arc<dyn Checker>>,
 }
 
 impl Default for Options {
@@ -111,6 +118,8 @@ impl Default for Options {
             strict_labels: false,
             inline: true,
             custom: Vec::new(),
+            shellcheck_levels: Vec::new(),
+            shellcheck: None,
         }
     }
 }
@@ -156,9 +165,13 @@ impl Options {
             self.levels.push((rule, level));
             found = true;
         }
-        match found {
-            true => Ok(()),
-            false => Err(ConfigError::UnknownRule { name: name.into(), near: near_rule(name) }),
+        match (found, shellcheck::code(name)) {
+            (true, _) => Ok(()),
+            (false, Some(code)) => {
+                self.shellcheck_levels.push((code, level));
+                Ok(())
+            }
+            (false, None) => Err(ConfigError::UnknownRule { name: name.into(), near: near_rule(name) }),
         }
     }
 }
@@ -259,6 +272,7 @@ struct LintV1 {
     trusted_registries: Vec<String>,
     strict_labels: Option<bool>,
     inline: Option<bool>,
+    shellcheck: Option<String>,
     rules: BTreeMap<String, String>,
     labels: BTreeMap<String, LabelType>,
     #[serde(rename = "override")]
@@ -312,6 +326,11 @@ impl Config {
     /// The severity from which on findings fail; `Some(None)` for never.
     pub fn failure_threshold(&self) -> Option<Option<Severity>> {
         self.files.iter().rev().find_map(|file| file.failure_threshold.as_deref()).map(read_severity)
+    }
+
+    /// The ShellCheck to ask: a name or a path.
+    pub fn shellcheck(&self) -> Option<&str> {
+        self.files.iter().rev().find_map(|file| file.shellcheck.as_deref())
     }
 
     /// Options for the recipe at `path`.

@@ -318,13 +318,24 @@ pub struct Finding {
     pub instruction_line: u32,
     /// The instruction whose comments may silence it.
     pub scope: Option<u32>,
+    /// Who says it.
+    pub origin: Origin,
+}
+
+/// Who says something about a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A rule, of this project, of the user or of ShellCheck: it can be silenced.
+    Rule,
+    /// The parser.
+    Parser,
 }
 
 impl Finding {
     /// An error of the parser.
     pub fn of_recipe(cx: &Context<'_>, diagnostic: Diagnostic) -> Self {
         let line = cx.instruction_line(diagnostic.range.start);
-        Self { diagnostic, rule: None, instruction_line: line, scope: Some(line) }
+        Self { diagnostic, rule: None, instruction_line: line, scope: Some(line), origin: Origin::Parser }
     }
 
     /// Adds a fix.
@@ -378,6 +389,7 @@ impl<'a> Sink<'a> {
             rule: Some(self.rule),
             instruction_line: line,
             scope: Some(line),
+            origin: Origin::Rule,
         });
         let last = self.findings.len() - 1;
         &mut self.findings[last]

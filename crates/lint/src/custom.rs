@@ -17,7 +17,7 @@
 //! ```
 
 use crate::config::{ConfigError, Level, Options, read_severity};
-use crate::context::{Context, Finding, Node};
+use crate::context::{Context, Finding, Node, Origin};
 use diagnostic::{Applicability, Diagnostic, Fix, Severity, SourceFile, TextRange};
 use dockerfile::glob;
 use serde::Deserialize;
@@ -134,7 +134,13 @@ impl CustomRule {
                 Diagnostic::new(self.text.name.clone(), severity, range, self.text.message.clone());
             diagnostic.fix = fix;
             let line = cx.instruction_line(range.start);
-            out.push(Finding { diagnostic, rule: None, instruction_line: line, scope: Some(line) });
+            out.push(Finding {
+                diagnostic,
+                rule: None,
+                instruction_line: line,
+                scope: Some(line),
+                origin: Origin::Rule,
+            });
         };
         for (stage, from) in cx.froms() {
             let fits =
@@ -250,6 +256,18 @@ mod tests {
         assert!(matches!(CustomRule::new(wrong), Err(ConfigError::Custom { .. })));
         let wrong = CustomRuleV1 { name: "DL3008".into(), ..rule() };
         assert!(CustomRule::new(wrong).is_err());
+        let errors = CustomRuleV1 { severity: Some("error".into()), ..rule() };
+        let options = Options { custom: CustomRule::new(errors).into_iter().collect(), ..Options::default() };
+        let count = |text: &str| {
+            let parsed = dockerfile::parse(SourceFile::new("test", text));
+            crate::lint(&parsed, &options)
+                .findings
+                .iter()
+                .filter(|one| one.diagnostic.rule == "no-npm")
+                .count()
+        };
+        assert_eq!(count("FROM a\nRUN npm install\n"), 1);
+        assert_eq!(count("FROM a\n# ctrbuild: ignore=no-npm because x\nRUN npm install\n"), 0);
         assert!(wild("a*c?", "a/b/cd") && !wild("a", "ab"));
     }
 }

@@ -121,8 +121,9 @@ fn toml(
         rules.extend(names.into_iter().flatten().map(|name| (name.as_str(), level)));
     }
     rules.extend(lists.get("ignored").into_iter().flatten().map(|name| (name.as_str(), "off")));
-    let (ours, foreign): (Vec<_>, Vec<_>) =
-        rules.into_iter().partition(|(name, _)| crate::find_rule(name).is_some());
+    let (ours, foreign): (Vec<_>, Vec<_>) = rules
+        .into_iter()
+        .partition(|(name, _)| crate::find_rule(name).is_some() || crate::shellcheck::code(name).is_some());
     if !ours.is_empty() || !foreign.is_empty() {
         out.push_str("\n[lint.rules]\n");
     }
@@ -173,14 +174,14 @@ mod tests {
 
     #[test]
     fn a_whole_file() {
-        let yaml = "# c\nfailure-threshold: warning\nignored:\n  - DL3008 # why\n  - SC9999\noverride:\n  error: [DL3006, 'DL3007']\n  style:\n    - DL3059\ntrustedRegistries:\n- docker.io\nlabel-schema:\n  author: text\n  url: url\nstrict-labels: true\n";
+        let yaml = "# c\nfailure-threshold: warning\nignored:\n  - DL3008 # why\n  - DL9999\n  - SC2034\noverride:\n  error: [DL3006, 'DL3007']\n  style:\n    - DL3059\ntrustedRegistries:\n- docker.io\nlabel-schema:\n  author: text\n  url: url\nstrict-labels: true\n";
         let toml = migrate(yaml).unwrap_or_else(|error| error.to_string());
         let mut config = Config::default();
         assert_eq!(config.add(&toml), Ok(()), "{toml}");
         let options = config.options("Dockerfile");
         assert_eq!(options.trusted_registries, ["docker.io"]);
         assert_eq!(options.labels.len(), 2);
-        assert!(options.strict_labels && toml.contains("# SC9999"));
+        assert!(options.strict_labels && toml.contains("# DL9999") && toml.contains("\nSC2034 = \"off\""));
         assert!(options.levels.iter().any(|(rule, level)| rule.is_called("DL3008") && *level == Level::Off));
         assert_eq!(migrate("a\n").map_err(|error| error.line), Err(1));
         assert!(migrate("nonsense: 1\n").is_err());

@@ -2,7 +2,8 @@
 //!
 //! [`lint`] is pure: a parsed recipe and [`Options`] go in, a [`Report`] comes out. A rule is one file in
 //! [`rules`] with its code, its words and its examples; [`RULES`] lists them all. Nothing here reads a file,
-//! the environment or a clock; configuration and ignore files come as text.
+//! the environment or a clock, or runs a program; configuration and ignore files come as text, and what
+//! ShellCheck says by way of [`shellcheck::Checker`].
 //! Invariants: a finding's range lies inside the text; [`fix`] and [`format`](fmt::format) give a text only if
 //! it passed the gate of [`gate`], else the old one and why.
 
@@ -22,11 +23,12 @@ pub mod rules;
 pub mod secrets;
 pub mod semantics;
 pub mod shell;
+pub mod shellcheck;
 pub mod snapshot;
 pub mod suppress;
 
 pub use config::{Config, ConfigError, LabelType, Level, Options, Profile};
-pub use context::{Context, Finding, Sink};
+pub use context::{Context, Finding, Origin, Sink};
 pub use rule::{Default, Group, Rule};
 pub use rules::{RULES, find_rule};
 
@@ -103,6 +105,9 @@ pub fn lint(parsed: &Parsed, options: &Options) -> Report {
     }
     for rule in &options.custom {
         findings.extend(rule.check(&cx));
+    }
+    if let Some(checker) = &options.shellcheck {
+        shellcheck::check(&cx, checker.as_ref(), &mut findings);
     }
     let errors: Vec<Diagnostic> = parsed.diagnostics.clone();
     if options.profile != Profile::Buildkit {

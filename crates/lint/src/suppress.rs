@@ -7,7 +7,7 @@
 //! silences nothing is reported by the rule `unused-suppression`.
 
 use crate::config::Profile;
-use crate::context::{Context, Finding};
+use crate::context::{Context, Finding, Origin};
 use crate::rule::Group;
 use crate::rules;
 use crate::shell::Kind;
@@ -271,7 +271,7 @@ pub(crate) fn apply(cx: &Context<'_>, findings: Vec<Finding>) -> (Vec<Finding>, 
     for finding in findings {
         let mut silenced = false;
         // Errors of the recipe stay: silencing them builds nothing.
-        if finding.rule.is_some() || !finding.diagnostic.is_error() {
+        if finding.origin == Origin::Rule || !finding.diagnostic.is_error() {
             for suppression in &mut list {
                 if let Some(index) = suppression.silences(cx, &finding) {
                     suppression.used[index] = true;
@@ -311,7 +311,8 @@ fn unused(cx: &Context<'_>, list: &[Suppression], kept: &mut Vec<Finding>) {
                 diagnostic.fix = Some(Fix::replace("drop the comment", Applicability::Unsafe, range, ""));
             }
             let line = cx.source().line_of(suppression.range.start);
-            kept.push(Finding { diagnostic, rule: Some(rule), instruction_line: line, scope: None });
+            let origin = Origin::Rule;
+            kept.push(Finding { diagnostic, rule: Some(rule), instruction_line: line, scope: None, origin });
         }
     }
 }

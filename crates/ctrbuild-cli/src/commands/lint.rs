@@ -1,6 +1,8 @@
 //! `ctrbuild lint`: what is wrong with recipes, and its repair.
 
 use super::lint_files::{self, Configs};
+use super::lint_shellcheck::{Program, Programs};
+use super::reviewed::{Review, settle};
 use super::{fmt, fmt_diff, lint_explain, lint_since};
 use crate::args::{LintArgs, LintCommand, LintFormat, LintProfile};
 use ctrbuild::{Error, ErrorKind};
@@ -8,10 +10,14 @@ use diagnostic::{Color, Severity, SourceFile};
 use dockerfile::Parsed;
 use lint::baseline::BaselineV1;
 use lint::report::{self, Format};
+use lint::shellcheck::{Checker, Snippet};
 use lint::{Options, Profile, Report, fix};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Read a recipe, or standard input for `-`.
 pub fn read(path: &Path) -> Result<SourceFile, Error> {
@@ -52,6 +58,8 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
     let mut threshold = None;
     let mut all: Vec<Done> = Vec::new();
     let mut drifted = false;
+    let mut programs = Programs::default();
+    let mut inputs = Vec::new();
     for input in lint_files::read_all(&args.paths, args.stdin_filename.as_deref())? {
         let config = configs.of(input.path.as_deref())?;
         let name = input.source.name().to_owned();
@@ -60,9 +68,20 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
         }
         threshold = threshold.or_else(|| config.failure_threshold());
         let options = options(args, config.options(&name), input.path.as_deref())?;
-        let mut parsed = dockerfile::parse(input.source);
+        // A snapshot must not depend on which ShellCheck there is.
+        let program = args.shellcheck.as_deref().or(config.shellcheck().map(OsStr::new));
+        let program = match program.filter(|_| !args.snapshot) {
+            Some(program) => programs.get(program)?,
+            None => None,
+        };
+        inputs.push((input.path, dockerfile::parse(input.source), options, program));
+    }
+    ask(&inputs);
+    programs.failure()?;
+    for (path, mut parsed, mut options, program) in inputs {
+        options.shellcheck = program.map(|program| program as Arc<dyn Checker>);
         if args.fix || args.unsafe_fixes {
-            match repair(args, parsed, &options, input.path.as_deref())? {
+            match repair(args, parsed, &options, path.as_deref(), &programs)? {
                 Repaired::Written(next) => parsed = *next,
                 Repaired::Shown { changed } => {
                     drifted |= changed && args.diff;
@@ -71,12 +90,12 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
             }
         }
         if args.snapshot {
-            drifted |= snapshot(args, &parsed, &options, input.path.as_deref())?;
+            drifted |= snapshot(args, &parsed, &options, path.as_deref())?;
             continue;
         }
         let mut report = lint::lint(&parsed, &options);
         if let Some(revision) = &args.since {
-            lint_since::keep_changed(revision, input.path.as_deref(), &parsed, &mut report.findings)?;
+            lint_since::keep_changed(revision, path.as_deref(), &parsed, &mut report.findings)?;
         }
         match (&baseline, args.write_baseline) {
             (_, true) => written.add(&parsed, &report.findings),
@@ -85,6 +104,7 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
         }
         all.push(Done { parsed, report, apart: options.profile == Profile::Buildkit });
     }
+    programs.failure()?;
     if args.snapshot || args.diff {
         return Ok(if drifted { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
@@ -111,6 +131,19 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
         })
     });
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+type Asked = (Option<PathBuf>, Parsed, Options, Option<Arc<Program>>);
+
+/// Asks each ShellCheck about all recipes at once.
+fn ask(inputs: &[Asked]) {
+    let mut by_program: BTreeMap<*const Program, (&Program, Vec<Snippet>)> = BTreeMap::new();
+    for (_, parsed, options, program) in inputs {
+        let Some(program) = program else { continue };
+        let (_, all) = by_program.entry(Arc::as_ptr(program)).or_insert((program, Vec::new()));
+        all.extend(lint::shellcheck::snippets(&lint::Context::new(parsed, options)));
+    }
+    by_program.into_values().for_each(|(program, all)| program.ask(all));
 }
 
 fn show(args: &LintArgs, all: &[Done]) -> Result<(), Error> {
@@ -151,7 +184,8 @@ fn show(args: &LintArgs, all: &[Done]) -> Result<(), Error> {
             .flat_map(|done| &done.report.findings)
             .filter(|finding| finding.diagnostic.fix.is_some())
             .count();
-        let mut line = format!("{count} findings in {} recipes", all.len());
+        let number = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+        let mut line = format!("{} in {}", number(count, "finding"), number(all.len(), "recipe"));
         if fixable > 0 {
             line.push_str(&format!(", {fixable} can be fixed with --fix or --unsafe-fixes"));
         }
@@ -210,9 +244,12 @@ fn repair(
     parsed: Parsed,
     options: &Options,
     path: Option<&Path>,
+    programs: &Programs,
 ) -> Result<Repaired, Error> {
     let which = if args.unsafe_fixes { fix::Which::All } else { fix::Which::Safe };
     let outcome = fix::fix(&parsed, options, which);
+    // A ShellCheck that fails finds nothing, which would look like success.
+    programs.failure()?;
     let name = parsed.source.name().to_owned();
     for dropped in &outcome.dropped {
         eprintln!("{name}:{}: not fixed: {}: {}", dropped.line, dropped.rule, dropped.refusal);
@@ -230,7 +267,8 @@ fn repair(
         return Ok(Repaired::Written(Box::new(parsed)));
     }
     fmt::replace(path, outcome.text.as_bytes())?;
-    eprintln!("{name}: {} fixes", outcome.made.len());
+    let made = outcome.made.len();
+    eprintln!("{name}: {made} {}", if made == 1 { "fix" } else { "fixes" });
     Ok(Repaired::Written(Box::new(dockerfile::parse(SourceFile::new(name, outcome.text)))))
 }
 
@@ -241,20 +279,7 @@ fn snapshot(args: &LintArgs, parsed: &Parsed, options: &Options, path: Option<&P
         print!("{text}");
         return Ok(false);
     };
-    let file = PathBuf::from(format!("{}.snap", path.display()));
-    let before = std::fs::read_to_string(&file).ok();
-    if before.as_deref() == Some(text.as_str()) {
-        return Ok(false);
-    }
-    if args.accept || (before.is_none() && !args.check) {
-        std::fs::write(&file, &text)
-            .map_err(|e| Error::world(format!("can't write {}: {e}", file.display())))?;
-        eprintln!("wrote {}", file.display());
-        return Ok(false);
-    }
-    print!("{}", fmt_diff::unified(&file.display().to_string(), &before.unwrap_or_default(), &text));
-    eprintln!("{} has drifted: review the difference, then run again with --accept", file.display());
-    Ok(true)
+    settle(path, "snap", &text, Review::of(args.accept, args.check))
 }
 
 fn read_baseline(path: &Path) -> Result<BaselineV1, Error> {

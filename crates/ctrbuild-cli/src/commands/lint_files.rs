@@ -1,6 +1,7 @@
 //! Which recipes are meant: files as named, folders searched with their `.gitignore`s, standard input; and
 //! the configuration and ignore file that belong to each.
 
+use super::lint_shellcheck;
 use ctrbuild::{Error, ErrorKind};
 use diagnostic::SourceFile;
 use lint::{Config, IgnoreFile};
@@ -173,7 +174,7 @@ impl Configs {
     pub fn fixed(path: Option<&Path>) -> Result<Self, Error> {
         let mut config = Config::default();
         if let Some(path) = path {
-            add(&mut config, path)?;
+            add(&mut config, path, None)?;
         }
         Ok(Self { fixed: Some(config), by_folder: BTreeMap::new() })
     }
@@ -193,6 +194,7 @@ impl Configs {
         let mut config = Config::default();
         let absolute = folder.canonicalize().unwrap_or_else(|_| folder.clone());
         let mut chain = Vec::new();
+        let mut root = None;
         for parent in absolute.ancestors() {
             let file = ["ctrbuild.toml", ".ctrbuild.toml"]
                 .map(|name| parent.join(name))
@@ -200,18 +202,20 @@ impl Configs {
                 .find(|file| file.is_file());
             chain.extend(file);
             if parent.join(".git").exists() {
+                root = Some(parent);
                 break;
             }
         }
         for file in chain.iter().rev() {
-            add(&mut config, file)?;
+            add(&mut config, file, root.or(file.parent()))?;
         }
         self.by_folder.insert(folder, config.clone());
         Ok(config)
     }
 }
 
-fn add(config: &mut Config, path: &Path) -> Result<(), Error> {
+/// Adds a file that was found in the project `root`, or was named by the user.
+fn add(config: &mut Config, path: &Path, root: Option<&Path>) -> Result<(), Error> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::new(ErrorKind::NotFound, format!("can't read {}: {e}", path.display())))?;
     config.add(&text).map_err(|e| {
@@ -220,7 +224,11 @@ fn add(config: &mut Config, path: &Path) -> Result<(), Error> {
             Some(hint) => error.hint(hint),
             None => error,
         }
-    })
+    })?;
+    match (config.shellcheck(), root) {
+        (Some(program), Some(root)) => lint_shellcheck::trusted(program, root),
+        _ => Ok(()),
+    }
 }
 
 /// The ignore file of a recipe: its own, else that of its folder.
