@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bench_lint;
 mod check;
 mod conformance;
 mod corpus;
@@ -26,6 +27,7 @@ usage: cargo xtask COMMAND
   codegen              write what is generated from grammar/instructions.toml
   bless                codegen, and accept new snapshots of all tests
   bench [WHAT..]       steps, cached, memory; Debian's buildah as peer
+  bench lint           lint and fmt of ../shared/corpus; hadolint as peer
   torture kills        builders ended at 300 random moments, in each of several ways
   torture kernel [CG]  steps in a virtual machine with Debian's kernel; CG: v2, v1, hybrid, none
   fuzz [TARGET [SECS]] run fuzz targets (cargo-fuzz and a nightly compiler needed)
@@ -55,6 +57,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["corpus"] => corpus::run().map(|t| passed(t.failed == 0)),
         ["codegen"] => check::codegen().map(passed),
         ["bless"] => check::bless().map(passed),
+        ["bench", "lint"] => bench_lint::run_all().map(passed),
         ["bench", what @ ..] => bench::run(what).map(passed),
         ["torture", "kills"] => torture_steps::kills().map(passed),
         ["torture", "kernel", layouts @ ..] => torture_steps::kernel(layouts).map(passed),
