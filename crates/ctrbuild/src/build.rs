@@ -191,8 +191,10 @@ pub async fn build(
     observer: &dyn BuildObserver,
 ) -> Result<BuildOutput, Error> {
     let contexts = context::load(&request.context, &request.contexts, request.recipe.path.as_deref())?;
-    let (plans, imports) =
-        tokio::join!(plans(session, request, &contexts, Bases::Resolved, observer), imports(session, request, observer));
+    let (plans, imports) = tokio::join!(
+        plans(session, request, &contexts, Bases::Resolved, observer),
+        imports(session, request, observer)
+    );
     let plans = plans?;
     if let Some(plan) = plans.first()
         && !plan.unused_args.is_empty()
