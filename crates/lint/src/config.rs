@@ -21,6 +21,8 @@
 //! rules = { DL3006 = "off" }
 //! ```
 
+mod place;
+
 use crate::IgnoreFile;
 use crate::custom::{CustomRule, CustomRuleV1};
 use crate::rule::{Default as RuleDefault, Group, Rule};
@@ -233,6 +235,12 @@ pub enum ConfigError {
         /// As written.
         text: String,
     },
+    /// A path that is no glob.
+    #[error("pattern {pattern:?} has a syntax error")]
+    Pattern {
+        /// As written.
+        pattern: String,
+    },
     /// A rule of the user's own can't be used.
     #[error("rule {name:?} of the configuration: {message}")]
     Custom {
@@ -240,6 +248,18 @@ pub enum ConfigError {
         name: String,
         /// What is wrong with it.
         message: String,
+        /// The value that is wrong.
+        culprit: Option<String>,
+    },
+    /// Any of these, with its place.
+    #[error("line {line}, column {column}: {error}")]
+    At {
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What is wrong.
+        error: Box<ConfigError>,
     },
 }
 
@@ -247,6 +267,7 @@ impl ConfigError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::At { error, .. } => error.hint(),
             Self::UnknownRule { near: Some(near), .. } => Some(format!("did you mean {near}?")),
             Self::UnknownRule { .. } => Some("list all rules with `ctrbuild lint explain`".into()),
             Self::Level { .. } => Some("use on, off, error, warning, info, style or hint".into()),
@@ -299,20 +320,42 @@ impl Config {
     /// # Errors
     /// The text is no configuration, or names rules that there are not.
     pub fn add(&mut self, text: &str) -> Result<(), ConfigError> {
-        let file: FileV1 = toml::from_str(text)
-            .map_err(|error| ConfigError::Toml { message: error.to_string().trim_end().to_owned() })?;
+        let at = |place: Option<place::Place>, error: ConfigError| match place {
+            Some((line, column)) => ConfigError::At { line, column, error: Box::new(error) },
+            None => error,
+        };
+        let file: FileV1 = toml::from_str(text).map_err(|error| {
+            let message = error.message().trim_end().replace('\n', "; ");
+            at(error.span().map(|span| place::of(text, span.start)), ConfigError::Toml { message })
+        })?;
         let mut probe = Options::default();
         let rules = file.lint.rules.iter().chain(file.lint.overrides.iter().flat_map(|one| &one.rules));
         for (name, level) in rules {
             if file.lint.rule.iter().all(|rule| rule.name != *name) {
-                probe.set(name, level)?;
+                probe.set(name, level).map_err(|error| at(place::of_level(text, name), error))?;
             }
         }
-        for rule in &file.lint.rule {
-            CustomRule::new(rule.clone())?;
+        for (index, rule) in file.lint.rule.iter().enumerate() {
+            CustomRule::new(rule.clone()).map_err(|error| {
+                let culprit = match &error {
+                    ConfigError::Custom { culprit, .. } => culprit.as_deref(),
+                    _ => None,
+                };
+                at(place::of_rule(text, index, culprit), error)
+            })?;
         }
-        if let Some(text) = file.lint.failure_threshold.as_deref().filter(|text| *text != "none") {
-            read_severity(text).ok_or_else(|| ConfigError::Severity { text: text.to_owned() })?;
+        if let Some(said) = file.lint.failure_threshold.as_deref().filter(|said| *said != "none") {
+            read_severity(said).ok_or_else(|| {
+                let error = ConfigError::Severity { text: said.to_owned() };
+                at(place::of_setting(text, "failure-threshold"), error)
+            })?;
+        }
+        let overrides = file.lint.overrides.iter().flat_map(|one| &one.paths);
+        for pattern in file.lint.exclude.iter().chain(overrides) {
+            glob::matches(pattern, "").map_err(|_| {
+                let error = ConfigError::Pattern { pattern: pattern.clone() };
+                at(place::of_setting(text, "exclude").filter(|_| file.lint.exclude.contains(pattern)), error)
+            })?;
         }
         self.files.push(file.lint);
         Ok(())
@@ -369,4 +412,34 @@ pub fn glob_matches(pattern: &str, path: &str) -> bool {
     let deep = |pattern: &str| glob::matches_deep(pattern, path).unwrap_or(false);
     let name = path.rsplit('/').next().unwrap_or(path);
     deep(pattern) || (!pattern.contains('/') && glob::matches(pattern, name).unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_have_a_place() {
+        let place = |text: &str| match Config::default().add(text) {
+            Err(ConfigError::At { line, column, error }) => (line, column, error.to_string()),
+            other => (0, 0, format!("{other:?}")),
+        };
+        let (line, column, said) = place("[lint]\nprofil = 1\n");
+        assert_eq!((line, column), (2, 1), "{said}");
+        assert_eq!(place("[lint\n").0, 1);
+        let said = "there is no rule \"NOPE\"".to_owned();
+        assert_eq!(place("[lint.rules]\nDL3008 = \"off\"\n  NOPE = \"off\"\n"), (3, 3, said));
+        assert_eq!(place("[[lint.override]]\npaths = []\nrules = { no-sudo = \"x\" }\n").1, 11);
+        assert_eq!(place("[lint]\nfailure-threshold = \"x\"\n").1, 21);
+        assert_eq!(place("[lint]\nexclude = [\"[\"]\n").0, 2);
+        let rule = "[[lint.rule]]\nname = \"a\"\nmessage = \"m\"\n";
+        let second =
+            format!("{rule}{}command = \"é\"\nargs = [\"x\", \"[z\"]\n", rule.replace("\"a\"", "\"b\""));
+        let (line, column, said) = place(&second);
+        assert_eq!((line, column), (8, 14), "{said}");
+        assert!(said.contains("\"[z\" has a syntax error"), "{said}");
+        let bad = format!("{rule}command = \"x\"\nbad = \"FROM a\\nRUN y\\n\"\n");
+        assert_eq!((place(&bad).0, place(&bad).1), (5, 7), "{}", place(&bad).2);
+        assert_eq!(place(&rule.replace("\"a\"", "\"no-sudo\"")).0, 2);
+    }
 }

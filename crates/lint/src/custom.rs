@@ -68,13 +68,17 @@ impl CustomRule {
     /// # Errors
     /// The rule has no name or message, a glob is no glob, or a test fails.
     pub fn new(text: CustomRuleV1) -> Result<Self, ConfigError> {
-        let fail =
-            |message: &str| ConfigError::Custom { name: text.name.clone(), message: message.to_owned() };
+        let wrong = |message: String, culprit: Option<&String>| ConfigError::Custom {
+            name: text.name.clone(),
+            message,
+            culprit: culprit.cloned(),
+        };
+        let fail = |message: &str| wrong(message.to_owned(), None);
         if text.name.is_empty() || text.message.is_empty() {
             return Err(fail("a rule needs a name and a message"));
         }
         if crate::find_rule(&text.name).is_some() {
-            return Err(fail("the name is taken"));
+            return Err(wrong("the name is taken".into(), Some(&text.name)));
         }
         if text.command.is_none()
             && (!text.args.is_empty() || !text.without.is_empty() || text.replace.is_some())
@@ -84,11 +88,14 @@ impl CustomRule {
         let globs =
             text.command.iter().chain(&text.args).chain(&text.without).chain(&text.flag).chain(&text.value);
         for pattern in globs {
-            glob::matches(pattern, "").map_err(|_| fail("a pattern has a syntax error"))?;
+            glob::matches(pattern, "")
+                .map_err(|_| wrong(format!("pattern {pattern:?} has a syntax error"), Some(pattern)))?;
         }
         let default = match &text.severity {
             None => Severity::Warning,
-            Some(name) => read_severity(name).ok_or_else(|| fail("no such severity"))?,
+            Some(name) => {
+                read_severity(name).ok_or_else(|| wrong(format!("{name:?} is no severity"), Some(name)))?
+            }
         };
         let rule = Self { text, severity: Some(default), default };
         let finds = |recipe: &str| {
@@ -96,17 +103,14 @@ impl CustomRule {
             let options = Options { inline: false, ..Options::default() };
             !rule.check(&Context::new(&parsed, &options)).is_empty()
         };
-        if rule.text.bad.as_deref().is_some_and(|bad| !finds(bad)) {
-            return Err(ConfigError::Custom {
-                name: rule.text.name,
-                message: "nothing is found in the bad example".into(),
-            });
-        }
-        if rule.text.good.as_deref().is_some_and(finds) {
-            return Err(ConfigError::Custom {
-                name: rule.text.name,
-                message: "something is found in the good example".into(),
-            });
+        let failed = match (&rule.text.bad, &rule.text.good) {
+            (Some(bad), _) if !finds(bad) => Some(("nothing is found in the bad example", bad.clone())),
+            (_, Some(good)) if finds(good) => Some(("something is found in the good example", good.clone())),
+            _ => None,
+        };
+        if let Some((message, example)) = failed {
+            let culprit = Some(example);
+            return Err(ConfigError::Custom { name: rule.text.name, message: message.into(), culprit });
         }
         Ok(rule)
     }
