@@ -10,6 +10,7 @@ mod xml;
 use crate::Finding;
 use diagnostic::{Color, Diagnostic, Severity, SourceFile, sanitize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// One recipe and what was found in it.
@@ -84,8 +85,24 @@ pub(crate) fn places(source: &SourceFile, diagnostic: &Diagnostic) -> ((u32, u32
     (place(diagnostic.range.start), place(diagnostic.range.end))
 }
 
-/// A name that stays the same while lines move: the rule, the file and the text of the instruction.
-pub fn fingerprint(source: &SourceFile, finding: &Finding) -> String {
+/// Names that stay the same while lines move, one a finding in the order of [`all`]. What would have the same
+/// name is counted, for tools that take two of one name for one.
+fn fingerprints(files: &[File<'_>]) -> Vec<String> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let each = all(files).map(|(source, finding)| {
+        let name = fingerprint(source, finding);
+        let count = seen.entry(name.clone()).or_default();
+        *count += 1;
+        match *count {
+            1 => name,
+            count => blake3::hash(format!("{name} {count}").as_bytes()).to_hex()[..32].to_owned(),
+        }
+    });
+    each.collect()
+}
+
+/// Of the rule, the file and the text of the line.
+fn fingerprint(source: &SourceFile, finding: &Finding) -> String {
     let mut hasher = blake3::Hasher::new();
     let line = source.line_text(source.line_of(finding.diagnostic.range.start)).trim();
     for part in [finding.diagnostic.rule.as_ref(), source.name(), line, finding.diagnostic.message.as_str()] {
@@ -114,7 +131,7 @@ fn codeclimate(files: &[File<'_>]) -> String {
         Severity::Info => "minor",
         Severity::Style | Severity::Hint => "info",
     };
-    let issues = all(files).map(|(source, finding)| {
+    let issues = all(files).zip(fingerprints(files)).map(|((source, finding), fingerprint)| {
         let (start, end) = places(source, &finding.diagnostic);
         json!({
             "type": "issue",
@@ -122,7 +139,7 @@ fn codeclimate(files: &[File<'_>]) -> String {
             "description": finding.diagnostic.message,
             "categories": ["Bug Risk"],
             "severity": severity(finding.diagnostic.severity),
-            "fingerprint": fingerprint(source, finding),
+            "fingerprint": fingerprint,
             "location": {
                 "path": source.name(),
                 "positions": {

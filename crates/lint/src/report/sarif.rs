@@ -1,6 +1,6 @@
 //! SARIF 2.1.0 (OASIS), as GitHub code scanning reads it.
 
-use super::{File, all, fingerprint, places};
+use super::{File, all, fingerprints, places};
 use diagnostic::Severity;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -28,7 +28,8 @@ pub(super) fn log(files: &[File<'_>]) -> String {
     }
     let index: BTreeMap<&str, usize> = rules.keys().enumerate().map(|(index, name)| (*name, index)).collect();
     let results: Vec<Value> = all(files)
-        .map(|(source, finding)| {
+        .zip(fingerprints(files))
+        .map(|((source, finding), fingerprint)| {
             let diagnostic = &finding.diagnostic;
             let region = |start: (u32, u32), end: (u32, u32)| {
                 json!({"startLine": start.0, "startColumn": start.1, "endLine": end.0, "endColumn": end.1})
@@ -41,7 +42,7 @@ pub(super) fn log(files: &[File<'_>]) -> String {
                 "level": level(diagnostic.severity),
                 "message": {"text": diagnostic.message},
                 "locations": [{"physicalLocation": {"artifactLocation": artifact, "region": region(start, end)}}],
-                "partialFingerprints": {"ctrbuild/v1": fingerprint(source, finding)},
+                "partialFingerprints": {"ctrbuild/v1": fingerprint},
             });
             if let Some(fix) = &diagnostic.fix {
                 let replacements: Vec<Value> = fix
