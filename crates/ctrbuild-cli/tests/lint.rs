@@ -147,3 +147,97 @@ fn rules_are_explained() -> Result {
     assert_eq!(run(folder.path(), &["lint", "explain", "nope"])?.status.code(), Some(1));
     Ok(())
 }
+
+fn git(folder: &Path, args: &[&str]) -> Result {
+    let output = Command::new("git")
+        .current_dir(folder)
+        .args(["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"])
+        .args(args)
+        .output()?;
+    assert!(output.status.success(), "git {args:?}: {}", text(&output.stderr));
+    Ok(())
+}
+
+#[test]
+fn only_what_changed_since_a_revision() -> Result {
+    if Command::new("git").arg("--version").output().is_err() {
+        println!("skipped: git is not installed");
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let at = |path: &str| folder.path().join(path);
+    std::fs::create_dir_all(at("a/b"))?;
+    let long: String = (0..20).map(|n| format!("RUN sudo x{n} \\\n  y\n")).collect();
+    std::fs::write(at("a/b/[x].Dockerfile"), format!("FROM alpine:3.20\n{long}"))?;
+    git(folder.path(), &["init", "-q"])?;
+    git(folder.path(), &["add", "."])?;
+    git(folder.path(), &["commit", "-qm", "one"])?;
+    git(folder.path(), &["mv", "a/b/[x].Dockerfile", "a/Dockerfile"])?;
+    std::fs::write(
+        at("a/Dockerfile"),
+        format!("FROM alpine:3.20\n{}", long.replace("x7 \\\n  y", "x7 \\\n  z")),
+    )?;
+    git(folder.path(), &["commit", "-qam", "two"])?;
+    let lines = |folder: &Path, args: &[&str]| -> Result<Vec<String>> {
+        let args: Vec<&str> =
+            ["lint", "--format", "gnu", "--ignore", "consecutive-run"].iter().chain(args).copied().collect();
+        let output = run(folder, &args)?;
+        assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+        Ok(text(&output.stdout).lines().map(str::to_owned).collect())
+    };
+    // The instruction changed in its second line; the file has another name.
+    let found = lines(folder.path(), &["--since", "HEAD~1"])?;
+    assert!(found.len() == 1 && found[0].starts_with("a/Dockerfile:16:5: error: "), "{found:?}");
+    assert!(lines(&at("a"), &["--since", "HEAD~1"])?[0].starts_with("Dockerfile:16:5: "));
+    assert_eq!(lines(folder.path(), &["--since", "HEAD"])?, [""; 0]);
+    git(folder.path(), &["worktree", "add", "-q", "tree", "HEAD"])?;
+    assert_eq!(lines(&at("tree/a"), &["--since", "HEAD~1"])?.len(), 1);
+    // What git does not know yet is new as a whole.
+    std::fs::write(at("new.Dockerfile"), "FROM alpine:3.20\nRUN sudo x\n")?;
+    assert_eq!(lines(folder.path(), &["--since", "HEAD", "new.Dockerfile"])?.len(), 1);
+    for revision in ["nope", "--output=x"] {
+        let output = run(folder.path(), &["lint", &format!("--since={revision}")])?;
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).starts_with("error: "), "{}", text(&output.stderr));
+    }
+    assert!(!at("x").exists());
+    Ok(())
+}
+
+#[test]
+fn a_recipe_is_read_once() -> Result {
+    let folder = project()?;
+    std::os::unix::fs::symlink("nowhere", folder.path().join("gone.Dockerfile"))?;
+    std::fs::create_dir_all(folder.path().join("sub/Dockerfile"))?;
+    std::os::unix::fs::symlink("..", folder.path().join("sub/loop"))?;
+    let output = run(folder.path(), &["lint", "--format", "checkstyle", "Dockerfile", "./Dockerfile", "."])?;
+    assert_eq!(text(&output.stdout).matches("<file ").count(), 1, "{}", text(&output.stdout));
+    Ok(())
+}
+
+#[test]
+fn names_of_findings_are_unique() -> Result {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(
+        folder.path().join("Dockerfile"),
+        "FROM alpine:3.20\nRUN sudo x\nRUN sudo x\nRUN sudo x\n",
+    )?;
+    let output = run(folder.path(), &["lint", "--format", "gitlab"])?;
+    let issues: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
+    let names: std::collections::BTreeSet<&str> =
+        issues.iter().filter_map(|issue| issue["fingerprint"].as_str()).collect();
+    assert!(issues.len() > 3 && names.len() == issues.len(), "{issues:?}");
+    Ok(())
+}
+
+#[test]
+fn mistakes_in_the_configuration_have_a_place() -> Result {
+    let folder = project()?;
+    let rule = "[[lint.rule]]\nname = \"a\"\nmessage = \"m\"\ncommand = \"[z\"\n";
+    std::fs::write(folder.path().join("ctrbuild.toml"), rule)?;
+    let output = run(folder.path(), &["lint"])?;
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("ctrbuild.toml: line 4, column 11: rule \"a\""), "{said}");
+    Ok(())
+}

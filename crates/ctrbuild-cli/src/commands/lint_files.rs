@@ -23,6 +23,7 @@ pub struct Input {
 /// Reads every recipe that `paths` name.
 pub fn read_all(paths: &[PathBuf], stdin_name: Option<&str>) -> Result<Vec<Input>, Error> {
     let mut files = Vec::new();
+    let mut known = std::collections::BTreeSet::new();
     let here = [PathBuf::from(".")];
     for path in if paths.is_empty() { &here } else { paths } {
         if path.as_os_str() == "-" {
@@ -41,19 +42,26 @@ pub fn read_all(paths: &[PathBuf], stdin_name: Option<&str>) -> Result<Vec<Input
             search(path, &mut rules, 0, &mut found);
             found.sort();
             for path in found {
-                files.push(read(&path)?);
+                if known.insert(shown(&path).to_owned()) {
+                    files.push(read(&path)?);
+                }
             }
-        } else {
+        } else if known.insert(shown(path).to_owned()) {
             files.push(read(path)?);
         }
     }
     Ok(files)
 }
 
+/// A path as it is shown, and known by: without `./` in front.
+fn shown(path: &Path) -> &Path {
+    path.strip_prefix("./").unwrap_or(path)
+}
+
 fn read(path: &Path) -> Result<Input, Error> {
     let bytes = std::fs::read(path)
         .map_err(|e| Error::new(ErrorKind::NotFound, format!("can't read {}: {e}", path.display())))?;
-    let name = path.strip_prefix("./").unwrap_or(path).display().to_string();
+    let name = shown(path).display().to_string();
     Ok(Input { path: Some(path.to_owned()), source: SourceFile::from_bytes(name, &bytes) })
 }
 
