@@ -130,6 +130,8 @@ fn system_mounts_have_their_flags() {
     has("/sys", &["ro", "nosuid", "nodev", "noexec"]);
     has("/sys/fs/cgroup", &["ro", "nosuid", "nodev", "noexec"]);
     has("/dev", &["rw", "nosuid", "mode=755"]);
+    // The kernel shows strictatime by showing nothing.
+    assert!(!options("/dev").iter().any(|o| o.ends_with("atime")), "{:?}", options("/dev"));
     has("/dev/pts", &["rw", "nosuid", "noexec", "gid=5", "ptmxmode=666"]);
     has("/dev/shm", &["rw", "nosuid", "nodev", "noexec", "size=65536k"]);
     has("/dev/mqueue", &["rw", "nosuid", "nodev", "noexec"]);
@@ -433,6 +435,70 @@ fn seccomp_refuses_what_it_must() {
     assert_eq!(output.matches("Operation not permitted").count(), 2, "{output}");
     assert_eq!(output.matches("permission denied").count(), 1, "{output}");
     assert!(output.contains("chroot works"), "{output}");
+}
+
+/// By what the kernel answers, not by what the filter's text says.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_that_are_refused() {
+    let Some(image) = image() else { return };
+    // The call, 0 as third and fourth argument; exit with -result, or with 0.
+    let code = |number: u32, first: u32, second: u32| -> Vec<u8> {
+        let mut code = vec![0xb8];
+        code.extend(number.to_le_bytes());
+        code.push(0xbf);
+        code.extend(first.to_le_bytes());
+        code.push(0xbe);
+        code.extend(second.to_le_bytes());
+        code.extend([
+            0x31, 0xd2, 0x4d, 0x31, 0xd2, 0x0f, 5, 0x85, 0xc0, 0x79, 4, 0xf7, 0xd8, 0xeb, 2, 0x31, 0xc0,
+        ]);
+        code.extend([0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 5]);
+        code
+    };
+    let (new_user, new_mounts) = (0x1000_0000, 0x2_0000);
+    let cases = [
+        ("getpid", 39, 0, 0, 0),
+        ("socket of Unix", 41, 1, 1, 0),
+        ("socket of AF_ALG", 41, 38, 5, libc::EPERM),
+        ("socket of AF_VSOCK", 41, 40, 1, libc::EPERM),
+        ("clone with a user namespace", 56, new_user | 17, 0, libc::EPERM),
+        ("clone3", 435, 0, 0, libc::ENOSYS),
+        ("unshare", 272, new_mounts, 0, libc::EPERM),
+        ("setns", 308, u32::MAX, 0, libc::EPERM),
+        ("mount", 165, 0, 0, libc::EPERM),
+        ("bpf", 321, 0, 0, libc::EPERM),
+        ("add_key", 248, 0, 0, libc::EPERM),
+        ("keyctl", 250, 0, 0, libc::EPERM),
+        ("io_uring_setup", 425, 1, 0, libc::EPERM),
+        ("userfaultfd", 323, 0, 0, libc::EPERM),
+        ("kexec_load", 246, 0, 0, libc::EPERM),
+    ];
+    let mut script = String::new();
+    for (n, (_, number, first, second, _)) in cases.iter().enumerate() {
+        let path = image.lower().join(format!("call{n}"));
+        common::write_elf(&path, common::Class::Bits64, &code(*number, *first, *second), 0o755);
+        script.push_str(&format!("/call{n}; echo $?; "));
+    }
+    let said = image.sh(&script);
+    let found: Vec<i32> = said.lines().map(|l| l.parse().unwrap()).collect();
+    for ((name, .., expected), found) in cases.iter().zip(&found) {
+        assert_eq!(found, expected, "{name}");
+    }
+    assert_eq!(found.len(), cases.len());
+}
+
+#[test]
+fn resource_limits_are_inherited() {
+    let Some(image) = image() else { return };
+    assert_eq!(image.sh("cat /proc/self/limits"), fs::read_to_string("/proc/self/limits").unwrap());
+}
+
+#[test]
+fn what_is_left_in_run_stays() {
+    let Some(image) = image() else { return };
+    image.sh("mkdir -p /run/lock; echo x > /run/lock/f");
+    assert_eq!(fs::read_to_string(image.upper().join("run/lock/f")).unwrap(), "x\n");
 }
 
 #[test]

@@ -104,6 +104,8 @@ pub struct LocalWorker {
     selections: Mutex<Selections>,
     sources: transfer::Pinned,
     runtime: std::sync::OnceLock<Result<sandbox::Runtime, (String, Option<String>)>>,
+    /// Cache mounts that this build has emptied, if it starts with fresh ones.
+    fresh: Mutex<HashMap<String, Arc<Mutex<bool>>>>,
     /// Whether it was said that there are no overlays here.
     told: std::sync::Once,
 }
@@ -115,6 +117,7 @@ impl LocalWorker {
             selections: Mutex::new(HashMap::new()),
             sources: transfer::Pinned::default(),
             runtime: std::sync::OnceLock::new(),
+            fresh: Mutex::default(),
             told: std::sync::Once::new(),
         }
     }

@@ -53,15 +53,22 @@ pub(super) fn mount_kind(
                 Some(i) => worker.input_layers(job, *i, input_selector(vertex, *i)?)?,
             };
             let name = format!("{}/{id}", worker.config.cache_namespace);
-            let cache = CacheMount::open(
-                worker.snapshotter(),
-                &name,
-                *sharing,
-                &from,
-                source,
-                *owner,
-                job.fresh_mounts,
-            )?;
+            let open =
+                |fresh| CacheMount::open(worker.snapshotter(), &name, *sharing, &from, source, *owner, fresh);
+            let cache = match job.fresh_mounts {
+                false => open(false)?,
+                true => {
+                    // Fresh for the build, not for each of its steps: one may use the folder already.
+                    let known = {
+                        let mut all = worker.fresh.lock().unwrap_or_else(|e| e.into_inner());
+                        all.entry(name.clone()).or_default().clone()
+                    };
+                    let mut emptied = known.lock().unwrap_or_else(|e| e.into_inner());
+                    let cache = open(!*emptied)?;
+                    *emptied = true;
+                    cache
+                }
+            };
             let folder = match input {
                 // What a source means, the copy that the cache started from has settled.
                 Some(_) => open_host(&cache.folder())?,
