@@ -1,6 +1,7 @@
 //! The examples, on a base made from Debian's packages. Needs a mirror.
 
 use crate::place::{Place, has, listing, registry, run};
+use crate::rootless::Rootless;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::Command;
@@ -16,6 +17,28 @@ fn has_mirror() -> bool {
         println!("skipped: no Debian mirror can be reached");
     }
     proxy || reached
+}
+
+/// An ordinary user's step installs a package that makes a user and a group of its own.
+fn packages_install_without_root(place: &Place) {
+    let Some(rootless) = Rootless::new(place) else { return };
+    place.run(["save", "-o", "debian.tar", "debian:bookworm"]).ok();
+    let command = |args: &[&str]| {
+        let mut command = rootless.command(args);
+        for name in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+    };
+    run(&mut command(&["load", "-i", "debian.tar"])).ok();
+    let recipe = "FROM debian:bookworm\nRUN apt-get update && apt-get install -y --no-install-recommends uuid-runtime\n\
+                  RUN dpkg --verify uuid-runtime && getent passwd uuidd && su -s /bin/sh uuidd -c 'id -un' | sed 's/^/as /'\n";
+    let context = place.context_in("packages", &[("Dockerfile", recipe)]);
+    let built = run(&mut command(&["build", "--progress=plain", "--no-cache", &context]));
+    assert!(built.stderr.contains(" as uuidd"), "{}", built.stderr);
+    built.ok();
 }
 
 #[test]
@@ -40,6 +63,7 @@ fn examples_build_on_a_debian_base() {
     assert!(again.stderr.contains("already installed"), "{}", again.stderr);
     assert_eq!(place.inspect("debian:bookworm")["Digest"], base.as_str());
 
+    packages_install_without_root(&place);
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     for name in ["c-static", "web", "monorepo"] {
         let context = examples.join(name);

@@ -43,14 +43,14 @@ impl Drop for User {
 }
 
 /// A copy of ctrbuild that the user can reach, and a home.
-struct Rootless<'a> {
+pub struct Rootless<'a> {
     place: &'a Place,
     user: User,
     program: std::path::PathBuf,
 }
 
 impl<'a> Rootless<'a> {
-    fn new(place: &'a Place) -> Option<Self> {
+    pub fn new(place: &'a Place) -> Option<Self> {
         let user = User::new()?;
         let program = place.path("ctrbuild");
         fs::copy(env!("CARGO_BIN_EXE_ctrbuild"), &program).unwrap();
@@ -61,7 +61,7 @@ impl<'a> Rootless<'a> {
         Some(Rootless { place, user, program })
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let uid = self.user.uid.to_string();
         let mut command = Command::new("setpriv");
         command
@@ -128,4 +128,56 @@ fn an_ordinary_user_sees_errors_as_root_does() {
     let context = place.recipe("FROM base\nRUN echo to-the-log; exit 9\n");
     let said = rootless.run(&["build", &context]).err();
     assert!(said.contains("exit code: 9") && said.contains("to-the-log"), "{said}");
+}
+
+/// A user without ranges has one id: what needs no other works, and what needs one says so.
+#[test]
+fn a_user_with_one_id_builds_what_needs_no_other() {
+    let Some(place) = Place::new() else { return };
+    if !has(&["setpriv"]) {
+        return;
+    }
+    let (program, home) = (place.path("ctrbuild"), place.path("user"));
+    fs::copy(env!("CARGO_BIN_EXE_ctrbuild"), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(&home).unwrap();
+    // Nobody's number, which no file of ids names.
+    let uid = 1_900_000_000 + std::process::id() % 1_000_000;
+    chown(&home, Some(uid), Some(uid)).unwrap();
+    let uid = uid.to_string();
+    let ctrbuild = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "--"]).arg(&program).args(args);
+        command.current_dir(place.dir.path()).env_clear().env("HOME", &home);
+        run(command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))
+    };
+    let tar = place.busybox_tar();
+    ctrbuild(&["import", tar.to_str().unwrap(), "base"]).ok();
+    let good = "FROM base AS a\nRUN id -u && echo x > /x && chmod 4755 /x && chown 0:0 /x && rm /etc/passwd && ln /x /y\n\
+                FROM base\nCOPY --from=a /x /y /copied/\nCOPY Dockerfile /\n";
+    let context = place.context_in("good", &[("Dockerfile", good)]);
+    let epoch = format!("SOURCE_DATE_EPOCH={EPOCH}");
+    let args = ["build", "-q", "--build-arg", &epoch, "-o", "type=image,rewrite-timestamp=true", &context];
+    let theirs = ctrbuild(&args).ok();
+    place.import("base");
+    assert_eq!(theirs, run(&mut place.command(args)).ok(), "the same as root's");
+    for bad in [
+        "RUN chown 33:44 /etc/passwd",
+        "COPY --chown=33:44 Dockerfile /x",
+        "USER 1000\nRUN id",
+        "USER app\nRUN true",
+    ] {
+        let context = place.context_in("bad", &[("Dockerfile", &format!("FROM base\n{bad}\n"))]);
+        let said = ctrbuild(&["build", &context]).err();
+        assert!(said.contains("there is only one user id") && said.contains("/etc/subuid"), "{bad}: {said}");
+    }
+    // Files of others in an image: which one, and what to do.
+    let theirs = place.context_in("theirs", &[("Dockerfile", "FROM base\nRUN chown 33:44 /etc/passwd\n")]);
+    place.run(["build", "-q", "-t", "theirs", &theirs]).ok();
+    place.run(["save", "-o", "theirs.tar", "theirs"]).ok();
+    ctrbuild(&["load", "-i", "theirs.tar"]).ok();
+    let context = place.context_in("onto", &[("Dockerfile", "FROM theirs\nRUN true\n")]);
+    let said = ctrbuild(&["build", &context]).err();
+    assert!(said.contains("etc/passwd") && said.contains("/etc/subuid"), "{said}");
+    ctrbuild(&["store", "verify"]).ok();
 }
