@@ -4,7 +4,7 @@
 //! that cannot be understood alone (folders without entries of their own, hard links into lower layers, an
 //! opaque root) is finished against the layers below it and belongs to that chain only.
 
-use crate::snapshotter::{folders, marks};
+use crate::snapshotter::{folders, layer_error, marks};
 use crate::{LocalWorker, store_error};
 use digest::{CacheKey, ChainId, DiffId, Digest, StableHasher};
 use graph::{ImageOrigin, ImageSource};
@@ -160,10 +160,10 @@ impl LocalWorker {
 
     fn unpack(&self, blob: &Descriptor, diff: DiffId, created: Option<u64>) -> Result<Unpacked, ErrorKind> {
         let store = self.store();
-        let failed =
-            |e: &dyn std::fmt::Display| ErrorKind::other(format!("can't unpack layer {}: {e}", blob.digest));
+        let failed = |e: &layer::Error| layer_error(&format!("can't unpack layer {}: ", blob.digest), e);
         let reader = store.blob_reader(&blob.digest).map_err(|e| store_error(&e))?;
-        let (plain, _) = layer::decompress::decompress(reader, Default::default()).map_err(|e| failed(&e))?;
+        let (plain, _) = layer::decompress::decompress(reader, Default::default())
+            .map_err(|e| failed(&layer::Error::Source(e)))?;
         let active = store.prepare().map_err(|e| store_error(&e))?;
         let report =
             layer::unpack::apply(plain, &active.upper(), &unpack_options()).map_err(|e| failed(&e))?;
@@ -226,9 +226,8 @@ impl LocalWorker {
         if !below.is_empty() {
             let lowers = folders(self.store(), below)?;
             let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
-            layer::settle::settle(&active.upper(), &lowers, report, unpack_options().marks).map_err(|e| {
-                ErrorKind::Other { message: e.to_string(), hint: e.hint().map(str::to_string) }
-            })?;
+            layer::settle::settle(&active.upper(), &lowers, report, unpack_options().marks)
+                .map_err(|e| layer_error("", &e))?;
             if report.opaque_root {
                 let own = RootDir::open_path(active.upper()).map_err(crate::copy::io)?;
                 hide_all(&own, &self.snapshotter().tree(below)?.root)?;
@@ -286,10 +285,8 @@ pub(crate) fn compute_diff_id(
     let upper = store.snapshot_path(id).map_err(|e| store_error(&e))?;
     let lowers = folders(store, below)?;
     let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
-    let stats = layer::pack::diff_id(&upper, &lowers, &pack_options()).map_err(|e| ErrorKind::Other {
-        message: format!("can't pack a layer: {e}"),
-        hint: e.hint().map(str::to_string),
-    })?;
+    let stats = layer::pack::diff_id(&upper, &lowers, &pack_options())
+        .map_err(|e| layer_error("can't pack a layer: ", &e))?;
     let diff_id = stats.diff_id;
     store.set_diff_id(id, diff_id, stats.size).map_err(|e| store_error(&e))?;
     store

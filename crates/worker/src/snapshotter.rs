@@ -73,7 +73,7 @@ impl Prepared {
     pub fn settle(self, active: &Active) -> Result<(), ErrorKind> {
         drop(self.mount);
         let Some((work, record)) = self.copied else { return Ok(()) };
-        layer::diff::extract(&work, &record, &active.upper(), marks()).map_err(|e| layer_error(&e))
+        layer::diff::extract(&work, &record, &active.upper(), marks()).map_err(|e| layer_error("", &e))
     }
 }
 
@@ -87,8 +87,9 @@ fn options(sync: Sync) -> OverlayOptions {
     OverlayOptions { xattrs, sync, ..OverlayOptions::default() }
 }
 
-fn layer_error(e: &layer::Error) -> ErrorKind {
-    let mut message = e.to_string();
+/// An error of a layer with its cause, after what was to be done.
+pub(crate) fn layer_error(what: &str, e: &layer::Error) -> ErrorKind {
+    let mut message = format!("{what}{e}");
     if let Some(cause) = std::error::Error::source(e) {
         message.push_str(&format!(": {cause}"));
     }
@@ -179,7 +180,7 @@ impl Snapshotter {
                     .map_err(|e| ErrorKind::other(format!("can't protect {}: {e}", work.display())))?;
                 let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
                 let record = layer::stack::copy(&lowers, &work, marks(), Purpose::Work);
-                let record = record.map_err(|e| layer_error(&e))?;
+                let record = record.map_err(|e| layer_error("", &e))?;
                 let mount = MountFd::root_of(open(&work)?).map_err(io)?;
                 Ok(Prepared { mount, copied: Some((work, record)) })
             }
@@ -220,7 +221,8 @@ impl Snapshotter {
         }
         let active = store.prepare().map_err(|e| store_error(&e))?;
         let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
-        layer::stack::copy(&lowers, &active.upper(), marks(), Purpose::View).map_err(|e| layer_error(&e))?;
+        layer::stack::copy(&lowers, &active.upper(), marks(), Purpose::View)
+            .map_err(|e| layer_error("", &e))?;
         let id = store.commit(active, SnapshotMeta::default()).map_err(|e| store_error(&e))?;
         store.cache_put(&key, RecordV1::of(vec![id.clone()])).map_err(|e| store_error(&e))?;
         Ok(id)

@@ -151,15 +151,15 @@ fn a_user_with_one_id_builds_what_needs_no_other() {
         command.current_dir(place.dir.path()).env_clear().env("HOME", &home);
         run(command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))
     };
-    let tar = place.busybox_tar();
-    ctrbuild(&["import", tar.to_str().unwrap(), "base"]).ok();
+    place.import("base");
+    place.run(["save", "-o", "saved.tar", "base"]).ok();
+    ctrbuild(&["load", "-i", "saved.tar"]).ok();
     let good = "FROM base AS a\nRUN id -u && echo x > /x && chmod 4755 /x && chown 0:0 /x && rm /etc/passwd && ln /x /y\n\
                 FROM base\nCOPY --from=a /x /y /copied/\nCOPY Dockerfile /\n";
     let context = place.context_in("good", &[("Dockerfile", good)]);
     let epoch = format!("SOURCE_DATE_EPOCH={EPOCH}");
     let args = ["build", "-q", "--build-arg", &epoch, "-o", "type=image,rewrite-timestamp=true", &context];
     let theirs = ctrbuild(&args).ok();
-    place.import("base");
     assert_eq!(theirs, run(&mut place.command(args)).ok(), "the same as root's");
     for bad in [
         "RUN chown 33:44 /etc/passwd",
