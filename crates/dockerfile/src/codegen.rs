@@ -101,17 +101,18 @@ pub fn table(grammar: &str) -> Result<String, GrammarError> {
     let grammar: Grammar = toml::from_str(grammar)?;
     let mut out = String::from(
         "//! The table of instructions and flags.\n//!\n//! Generated from grammar/instructions.toml by `cargo xtask codegen`; do not \
-         edit.\n\nuse super::spec::{FlagKind, FlagSpec, Form, Spec};\n\n/// Every instruction there is.\n#[rustfmt::skip]\npub static INSTRUCTIONS: &[Spec] = &[\n",
+         edit.\n\nuse super::spec::{FlagKind, FlagSpec, Form, KeySpec, Spec};\n\n/// Every instruction there is.\n#[rustfmt::skip]\npub static INSTRUCTIONS: &[Spec] = &[\n",
     );
     for instruction in &grammar.instruction {
         let _ = writeln!(
             out,
-            "    Spec {{\n        name: {:?},\n        form: Form::{:?},\n        heredocs: {},\n        onbuild: {},\n        usage: {:?},\n        doc: {:?},",
+            "    Spec {{\n        name: {:?},\n        form: Form::{:?},\n        usage: &{:?},\n        expand: {},\n        heredocs: {},\n        onbuild: {},\n        doc: {:?},",
             instruction.name,
             instruction.form,
+            instruction.usage,
+            instruction.expand,
             instruction.heredocs,
             instruction.onbuild,
-            instruction.usage.first().map_or("", String::as_str),
             instruction.doc
         );
         if instruction.flag.is_empty() {
@@ -119,11 +120,29 @@ pub fn table(grammar: &str) -> Result<String, GrammarError> {
         } else {
             out.push_str("        flags: &[\n");
             for flag in &instruction.flag {
-                let _ = writeln!(
+                let _ = write!(
                     out,
-                    "            FlagSpec {{ name: {:?}, kind: FlagKind::{:?}, expand: {}, doc: {:?} }},",
-                    flag.name, flag.kind, flag.expand, flag.doc
+                    "            FlagSpec {{ name: {:?}, kind: FlagKind::{:?}, value: {:?}, default: {:?}, expand: {}, doc: {:?}, keys: &[",
+                    flag.name,
+                    flag.kind,
+                    flag.value.as_deref().unwrap_or_default(),
+                    flag.default.as_deref().unwrap_or_default(),
+                    flag.expand,
+                    flag.doc
                 );
+                for key in &flag.key {
+                    let _ = write!(
+                        out,
+                        "\n                KeySpec {{ name: {:?}, aliases: &{:?}, types: &{:?}, default: {:?}, doc: {:?} }},",
+                        key.name,
+                        key.aliases,
+                        key.types,
+                        key.default.as_deref().unwrap_or_default(),
+                        key.doc
+                    );
+                }
+                let end = if flag.key.is_empty() { "] },\n" } else { "\n            ] },\n" };
+                out.push_str(end);
             }
             out.push_str("        ],\n");
         }

@@ -17,7 +17,7 @@ mod transfer;
 mod types;
 
 pub use mount::{Mount, MountError, MountType, Sharing};
-pub use spec::{FlagKind, FlagSpec, Form, Spec};
+pub use spec::{FlagKind, FlagSpec, Form, KeySpec, Spec};
 pub use table::INSTRUCTIONS;
 pub use types::*;
 

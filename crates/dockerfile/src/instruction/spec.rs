@@ -39,8 +39,29 @@ pub struct FlagSpec {
     pub name: &'static str,
     /// What it takes.
     pub kind: FlagKind,
+    /// What to write behind `=`; empty where nothing is known of it.
+    pub value: &'static str,
+    /// What holds where it is not given; may be empty.
+    pub default: &'static str,
     /// Whether variables in the value expand.
     pub expand: bool,
+    /// One sentence.
+    pub doc: &'static str,
+    /// Keys of a value that is a list of `key=value`.
+    pub keys: &'static [KeySpec],
+}
+
+/// One key of a flag's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySpec {
+    /// As it is best written.
+    pub name: &'static str,
+    /// Other names of it.
+    pub aliases: &'static [&'static str],
+    /// Types of mount that have it; all of them where empty.
+    pub types: &'static [&'static str],
+    /// What holds where it is not given; may be empty.
+    pub default: &'static str,
     /// One sentence.
     pub doc: &'static str,
 }
@@ -52,12 +73,14 @@ pub struct Spec {
     pub name: &'static str,
     /// How arguments are split.
     pub form: Form,
+    /// Lines of synopsis, one a form.
+    pub usage: &'static [&'static str],
+    /// Whether variables in arguments expand.
+    pub expand: bool,
     /// Whether `<<NAME` opens a heredoc.
     pub heredocs: bool,
     /// Whether ONBUILD may trigger it.
     pub onbuild: bool,
-    /// How it is written, the first of its forms.
-    pub usage: &'static str,
     /// One sentence.
     pub doc: &'static str,
     /// Its flags.
@@ -72,7 +95,7 @@ impl Spec {
 
     /// What to write, for people who did not know.
     pub fn advice(&self) -> String {
-        format!("write `{}`", self.usage)
+        format!("write `{}`", self.usage.first().copied().unwrap_or(self.name))
     }
 
     /// Its flag of that name.
