@@ -115,6 +115,18 @@ pub fn fix(parsed: &Parsed, options: &Options, which: Which) -> Outcome {
     outcome
 }
 
+/// The recipe with the fix of one finding made, where it passes the gate and makes the finding go away.
+///
+/// # Errors
+/// The finding has no fix, or why it can't be made.
+pub fn prove(parsed: &Parsed, finding: &Finding, options: &Options) -> Result<Parsed, Refusal> {
+    if !parsed.source.is_utf8() {
+        return Err(Refusal::NotUtf8);
+    }
+    let fix = finding.diagnostic.fix.as_ref().ok_or(Refusal::Useless)?;
+    attempt(parsed, &[(finding, fix)], options, parsed.source.name())
+}
+
 fn without_overlaps<'a>(wanted: &[(&'a Finding, &'a Fix)]) -> Vec<(&'a Finding, &'a Fix)> {
     let mut taken: Vec<diagnostic::TextRange> = Vec::new();
     let mut out = Vec::new();

@@ -17,6 +17,7 @@ pub mod fix;
 pub mod fmt;
 pub mod gate;
 pub mod hadolint;
+pub mod project;
 pub mod report;
 mod rule;
 pub mod rules;
@@ -66,6 +67,17 @@ impl IgnoreFile {
             return false;
         }
         self.matcher.matches_or_parent(path.trim_start_matches('/'))
+    }
+
+    /// Whether a path of the context is left out. A folder with exceptions in it may be left out itself.
+    pub fn leaves_out(&self, path: &str) -> bool {
+        let path = ignore::clean(path);
+        !self.matcher.is_empty() && self.matcher.matches_or_parent(path.trim_start_matches('/'))
+    }
+
+    /// Whether there are patterns that take things in again.
+    pub const fn has_exceptions(&self) -> bool {
+        self.exceptions
     }
 }
 

@@ -4,6 +4,7 @@
 use super::lint_shellcheck;
 use ctrbuild::{Error, ErrorKind};
 use diagnostic::SourceFile;
+use lint::project::{self, is_recipe};
 use lint::{Config, IgnoreFile};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -63,21 +64,6 @@ fn read(path: &Path) -> Result<Input, Error> {
         .map_err(|e| Error::new(ErrorKind::NotFound, format!("can't read {}: {e}", path.display())))?;
     let name = shown(path).display().to_string();
     Ok(Input { path: Some(path.to_owned()), source: SourceFile::from_bytes(name, &bytes) })
-}
-
-/// `Dockerfile`, `Containerfile`, `Dockerfile.*`, `*.Dockerfile` and the like.
-fn is_recipe(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let stem = ["dockerfile", "containerfile"];
-    // Files beside recipes that are named after them.
-    let others = [".dockerignore", ".containerignore", "~", ".snap", ".md", ".orig", ".rej", ".bak", ".swp"];
-    let ignored = others.iter().any(|end| lower.ends_with(end));
-    !ignored
-        && stem.iter().any(|stem| {
-            lower == *stem
-                || lower.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.'))
-                || lower.strip_suffix(stem).is_some_and(|rest| rest.ends_with('.'))
-        })
 }
 
 /// One line of a `.gitignore`.
@@ -201,21 +187,10 @@ impl Configs {
         }
         let mut config = Config::default();
         let absolute = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-        let mut chain = Vec::new();
-        let mut root = None;
-        for parent in absolute.ancestors() {
-            let file = ["ctrbuild.toml", ".ctrbuild.toml"]
-                .map(|name| parent.join(name))
-                .into_iter()
-                .find(|file| file.is_file());
-            chain.extend(file);
-            if parent.join(".git").exists() {
-                root = Some(parent);
-                break;
-            }
-        }
-        for file in chain.iter().rev() {
-            add(&mut config, file, root.or(file.parent()))?;
+        let exists = |path: &Path| if path.ends_with(".git") { path.exists() } else { path.is_file() };
+        let root = absolute.ancestors().find(|parent| parent.join(".git").exists());
+        for file in project::config_files(&absolute, exists) {
+            add(&mut config, &file, root.or(file.parent()))?;
         }
         self.by_folder.insert(folder, config.clone());
         Ok(config)
@@ -242,34 +217,13 @@ fn add(config: &mut Config, path: &Path, root: Option<&Path>) -> Result<(), Erro
 /// The ignore file of a recipe: its own, else that of its folder.
 pub fn ignore_file(path: Option<&Path>) -> Option<IgnoreFile> {
     let path = path?;
-    let own = PathBuf::from(format!("{}.dockerignore", path.display()));
-    let folder = path.parent()?.join(".dockerignore");
-    let text = std::fs::read_to_string(own).or_else(|_| std::fs::read_to_string(folder)).ok()?;
+    let text = project::ignore_files(path).into_iter().find_map(|file| std::fs::read_to_string(file).ok())?;
     IgnoreFile::read(&text).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names() {
-        for name in [
-            "Dockerfile",
-            "Containerfile",
-            "Dockerfile.dev",
-            "web.Dockerfile",
-            "dockerfile",
-            "x.containerfile",
-        ] {
-            assert!(is_recipe(name), "{name}");
-        }
-        for name in
-            ["Dockerfiles", "Dockerfile.dockerignore", "mydockerfile", "Dockerfile~", "Dockerfile.snap"]
-        {
-            assert!(!is_recipe(name), "{name}");
-        }
-    }
 
     #[test]
     fn folders_are_searched() -> std::io::Result<()> {
