@@ -10,6 +10,7 @@ const TESTS: &[(&str, &str)] = &[
     ("git", "git"),
     ("gpgv", "gpgv"),
     ("newuidmap", "uidmap"),
+    ("nvim", "neovim"),
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("shellcheck", "shellcheck"),

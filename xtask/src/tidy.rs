@@ -12,7 +12,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (2, &["graph", "lint", "store"]),
     (3, &["layer", "plan", "registry", "solver"]),
     (4, &["debian", "exporter", "remote", "worker"]),
-    (5, &["ctrbuild"]),
+    (5, &["ctrbuild", "language-server"]),
     (6, &["ctrbuild-cli"]),
 ];
 

@@ -73,6 +73,8 @@ pub enum Command {
     Lint(LintArgs),
     /// Format recipes
     Fmt(FmtArgs),
+    /// Serve editors: the language server, on standard input and output
+    Lsp(LspArgs),
     /// List images
     #[command(alias = "image")]
     Images(ImagesArgs),
@@ -123,6 +125,7 @@ impl Command {
             Command::Plan(_)
                 | Command::Lint(_)
                 | Command::Fmt(_)
+                | Command::Lsp(_)
                 | Command::Images(_)
                 | Command::History(_)
                 | Command::Inspect { .. }
@@ -398,6 +401,13 @@ pub enum LintFormat {
     Gnu,
     Sonarqube,
     Github,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct LspArgs {
+    /// Taken and ignored: some editors always give it
+    #[arg(long)]
+    pub stdio: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -18,6 +18,7 @@ mod lint_shellcheck;
 mod lint_since;
 mod load;
 mod login;
+mod lsp;
 mod os_image;
 mod plan;
 mod prune;
@@ -41,6 +42,7 @@ pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Plan(args) => plan::run(global, &args),
         Command::Lint(args) => lint::run(&args),
         Command::Fmt(args) => fmt::run(&args),
+        Command::Lsp(args) => lsp::run(&args),
         Command::Images(args) => images::run(global, &args),
         Command::Tag { source, target } => tag::run(global, &source, &target),
         Command::Rmi(args) => rmi::run(global, &args),
