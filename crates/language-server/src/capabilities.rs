@@ -41,6 +41,7 @@ pub fn answer(client: Client, encoding: Encoding) -> Value {
         "documentRangeFormattingProvider": true,
         "hoverProvider": true,
         "completionProvider": {"triggerCharacters": completion::TRIGGERS, "resolveProvider": false},
+        "signatureHelpProvider": {"triggerCharacters": [" "]},
         "documentSymbolProvider": true,
         "definitionProvider": true,
         "declarationProvider": true,

@@ -4,7 +4,7 @@ use crate::analysis::Analysis;
 use crate::capabilities;
 use crate::features::{
     Client, View, actions, completion, diagnostics, folding, format, hover, links, navigate, outline, rename,
-    tokens,
+    signature, tokens,
 };
 use crate::host::Host;
 use crate::message::{self, Failure, Message};
@@ -372,7 +372,8 @@ fn no_method(method: &str) -> Failure {
 }
 
 /// Every method about a document.
-const METHODS: [&str; 17] = [
+const METHODS: [&str; 18] = [
+    "signatureHelp",
     "diagnostic",
     "codeAction",
     "formatting",
@@ -434,6 +435,7 @@ fn answer(method: &str, params: &Value, view: &View<'_>, analyzed: &Analyzed) ->
             None => Value::Null,
         },
         "completion" => json!({"isIncomplete": false, "items": completion::at(view, at()?)}),
+        "signatureHelp" => signature::at(view, at()?).unwrap_or_default(),
         "documentSymbol" => outline::symbols(view).into(),
         "definition" | "declaration" => {
             navigate::definition(view, at()?).map_or(Value::Null, |range| view.location(range))

@@ -191,6 +191,12 @@ fn at_cursor(kind: &str, text: &str, client: &mut Client, cursor: (u32, u32), ou
                 }
             }
         }
+        "sign" => {
+            let help = client.at("textDocument/signatureHelp", cursor, json!({}));
+            let active = &help["signatures"][help["activeSignature"].as_u64().unwrap_or(0) as usize];
+            let next = &active["parameters"][help["activeParameter"].as_u64().unwrap_or(0) as usize]["label"];
+            let _ = writeln!(out, "{} -> {next}", active["label"]);
+        }
         "select" => {
             let position = json!({"line": cursor.0, "character": cursor.1});
             let result = client.of("textDocument/selectionRange", json!({"positions": [position]}));

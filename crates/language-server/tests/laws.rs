@@ -56,9 +56,15 @@ fn check(name: &str, text: &str, positions: usize) -> usize {
         let line = (seed >> 33) as usize % lines.len();
         let column = (seed >> 13) as usize % (lines[line].len() + 1);
         let place = (line as u32, column as u32);
-        for method in
-            ["hover", "completion", "definition", "references", "documentHighlight", "prepareRename"]
-        {
+        for method in [
+            "hover",
+            "completion",
+            "definition",
+            "references",
+            "documentHighlight",
+            "signatureHelp",
+            "prepareRename",
+        ] {
             let method = format!("textDocument/{method}");
             sane(name, &method, &client.at(&method, place, json!({})));
             asked += 1;

@@ -73,6 +73,61 @@ struct Written<'a> {
     word: &'a str,
 }
 
+/// What is written around the cursor.
+enum Where {
+    Heredoc,
+    Comment,
+    /// The logical line up to the cursor.
+    Instruction(String),
+}
+
+fn where_is(view: &View<'_>, offset: u32) -> Option<Where> {
+    let parsed = &view.analysis.parsed;
+    let text = view.text.as_str();
+    let line = view.text.line(view.text.position(offset).line);
+    let line_text = text.get(line.start as usize..offset as usize)?;
+    let items = parsed.tree.items();
+    let starts_line = text[..offset as usize].ends_with('\n');
+    let mut at =
+        items.partition_point(|item| item.range.end < offset || (item.range.end == offset && starts_line));
+    let escape = parsed.recipe.directives.escape;
+    // Behind a continuation at the end of the text an instruction goes on.
+    if at == items.len()
+        && let Some(last) = items.last()
+        && starts_line
+        && matches!(last.kind, ItemKind::Instruction(_) | ItemKind::Broken)
+        && text[last.range.as_usize()].trim_end().ends_with(escape.as_char())
+    {
+        at -= 1;
+    }
+    let item = items.get(at);
+    let in_heredoc = item.is_some_and(|item| {
+        parsed.tree.tokens_of(item).iter().any(|token| {
+            token.kind == TokenKind::HeredocBody && token.range.start <= offset && offset <= token.range.end
+        })
+    });
+    if in_heredoc {
+        return Some(Where::Heredoc);
+    }
+    if line_text.trim_start().starts_with('#') {
+        return Some(Where::Comment);
+    }
+    Some(Where::Instruction(match item.map(|item| (item.kind, item.range)) {
+        Some((ItemKind::Instruction(_) | ItemKind::Broken, range)) if range.start < offset => {
+            Mapped::logical(text, TextRange::new(range.start, offset), escape).text
+        }
+        _ => line_text.to_owned(),
+    }))
+}
+
+/// The instruction that is being written, up to the cursor.
+pub fn written(view: &View<'_>, offset: u32) -> Option<String> {
+    match where_is(view, offset)? {
+        Where::Instruction(text) => Some(text),
+        Where::Heredoc | Where::Comment => None,
+    }
+}
+
 struct Completer<'a> {
     view: &'a View<'a>,
     offset: u32,
@@ -94,47 +149,13 @@ type Proposals = Option<(Vec<Item>, usize)>;
 
 impl<'a> Completer<'a> {
     fn items(&self) -> Proposals {
-        let view = self.view;
-        let parsed = &view.analysis.parsed;
-        let text = view.text.as_str();
-        let line = view.text.line(view.text.position(self.offset).line);
-        let line_text = text.get(line.start as usize..self.offset as usize)?;
-        let items = parsed.tree.items();
-        let starts_line = text[..self.offset as usize].ends_with('\n');
-        let mut at = items.partition_point(|item| {
-            item.range.end < self.offset || (item.range.end == self.offset && starts_line)
-        });
-        let escape = parsed.recipe.directives.escape;
-        // Behind a continuation at the end of the text an instruction goes on.
-        if at == items.len()
-            && let Some(last) = items.last()
-            && starts_line
-            && matches!(last.kind, ItemKind::Instruction(_) | ItemKind::Broken)
-            && text[last.range.as_usize()].trim_end().ends_with(escape.as_char())
-        {
-            at -= 1;
+        let line = self.view.text.line(self.view.text.position(self.offset).line);
+        let line_text = self.view.text.as_str().get(line.start as usize..self.offset as usize)?;
+        match where_is(self.view, self.offset)? {
+            Where::Heredoc => self.variable_at(line_text),
+            Where::Comment => self.comment(line_text.trim_start(), line.start),
+            Where::Instruction(prefix) => self.instruction(prefix.trim_start(), true),
         }
-        let item = items.get(at);
-        let in_heredoc = item.is_some_and(|item| {
-            parsed.tree.tokens_of(item).iter().any(|token| {
-                token.kind == TokenKind::HeredocBody
-                    && token.range.start <= self.offset
-                    && self.offset <= token.range.end
-            })
-        });
-        if in_heredoc {
-            return self.variable_at(line_text);
-        }
-        if line_text.trim_start().starts_with('#') {
-            return self.comment(line_text.trim_start(), line.start);
-        }
-        let prefix = match item.map(|item| (item.kind, item.range)) {
-            Some((ItemKind::Instruction(_) | ItemKind::Broken, range)) if range.start < self.offset => {
-                Mapped::logical(text, TextRange::new(range.start, self.offset), escape).text
-            }
-            _ => line_text.to_owned(),
-        };
-        self.instruction(prefix.trim_start(), true)
     }
 
     fn instruction(&self, text: &str, outer: bool) -> Proposals {

@@ -11,6 +11,7 @@ pub mod links;
 pub mod navigate;
 pub mod outline;
 pub mod rename;
+pub mod signature;
 pub mod tokens;
 
 use crate::analysis::Analysis;
