@@ -116,12 +116,14 @@ fn all<'a>(files: &'a [File<'a>]) -> impl Iterator<Item = (&'a SourceFile, &'a F
     files.iter().flat_map(|file| file.findings.iter().map(|finding| (file.source, finding)))
 }
 
-fn lines(values: Vec<Value>) -> String {
-    let rows: Vec<String> = values.iter().map(Value::to_string).collect();
-    match rows.is_empty() {
-        true => "[]\n".to_owned(),
-        false => format!("[\n{}\n]\n", rows.join(",\n")),
+/// An array with each value on a line. Values are written as they come: there may be very many.
+fn lines(values: impl Iterator<Item = Value>) -> String {
+    let mut out = String::from("[");
+    for value in values {
+        let _ = write!(out, "{}{value}", if out.len() > 1 { ",\n" } else { "\n" });
     }
+    out.push_str(if out.len() > 1 { "\n]\n" } else { "]\n" });
+    out
 }
 
 fn codeclimate(files: &[File<'_>]) -> String {
@@ -150,7 +152,7 @@ fn codeclimate(files: &[File<'_>]) -> String {
             },
         })
     });
-    lines(issues.collect())
+    lines(issues)
 }
 
 fn sonarqube(files: &[File<'_>]) -> String {

@@ -35,7 +35,7 @@ pub fn read(path: &Path) -> Result<SourceFile, Error> {
 
 /// A recipe and what was found.
 struct Done {
-    parsed: Parsed,
+    source: Arc<SourceFile>,
     report: Report,
     /// Errors of the parser are not among the findings.
     apart: bool,
@@ -74,11 +74,12 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
             Some(program) => programs.get(program)?,
             None => None,
         };
-        inputs.push((input.path, dockerfile::parse(input.source), options, program));
+        inputs.push((input.path, input.source, options, program));
     }
     ask(&inputs);
     programs.failure()?;
-    for (path, mut parsed, mut options, program) in inputs {
+    for (path, source, mut options, program) in inputs {
+        let mut parsed = dockerfile::parse(source);
         options.shellcheck = program.map(|program| program as Arc<dyn Checker>);
         if args.fix || args.unsafe_fixes {
             match repair(args, parsed, &options, path.as_deref(), &programs)? {
@@ -102,7 +103,8 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
             (Some(baseline), _) => baseline.drop_known(&parsed, &mut report.findings),
             _ => {}
         }
-        all.push(Done { parsed, report, apart: options.profile == Profile::Buildkit });
+        // Trees of many recipes would take memory for nothing.
+        all.push(Done { source: parsed.source, report, apart: options.profile == Profile::Buildkit });
     }
     programs.failure()?;
     if args.snapshot || args.diff {
@@ -133,15 +135,16 @@ pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-type Asked = (Option<PathBuf>, Parsed, Options, Option<Arc<Program>>);
+type Asked = (Option<PathBuf>, SourceFile, Options, Option<Arc<Program>>);
 
 /// Asks each ShellCheck about all recipes at once.
 fn ask(inputs: &[Asked]) {
     let mut by_program: BTreeMap<*const Program, (&Program, Vec<Snippet>)> = BTreeMap::new();
-    for (_, parsed, options, program) in inputs {
+    for (_, source, options, program) in inputs {
         let Some(program) = program else { continue };
         let (_, all) = by_program.entry(Arc::as_ptr(program)).or_insert((program, Vec::new()));
-        all.extend(lint::shellcheck::snippets(&lint::Context::new(parsed, options)));
+        let parsed = dockerfile::parse(source.clone());
+        all.extend(lint::shellcheck::snippets(&lint::Context::new(&parsed, options)));
     }
     by_program.into_values().for_each(|(program, all)| program.ask(all));
 }
@@ -149,7 +152,7 @@ fn ask(inputs: &[Asked]) {
 fn show(args: &LintArgs, all: &[Done]) -> Result<(), Error> {
     let files: Vec<report::File<'_>> = all
         .iter()
-        .map(|done| report::File { source: &done.parsed.source, findings: &done.report.findings })
+        .map(|done| report::File { source: &done.source, findings: &done.report.findings })
         .collect();
     let format = match args.format {
         LintFormat::Text => Format::Text,
@@ -173,7 +176,7 @@ fn show(args: &LintArgs, all: &[Done]) -> Result<(), Error> {
     // In BuildKit's profile only its checks are data; why a recipe can't be built is for people.
     for done in all.iter().filter(|done| done.apart) {
         for error in &done.report.errors {
-            eprint!("{}", diagnostic::render(&done.parsed.source, error, Color::Never));
+            eprint!("{}", diagnostic::render(&done.source, error, Color::Never));
         }
     }
     if args.format == LintFormat::Text {

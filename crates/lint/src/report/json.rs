@@ -25,7 +25,7 @@ pub(super) fn findings(files: &[File<'_>]) -> String {
             "fix": finding.diagnostic.fix.as_ref().map(|change| fix(source, change)),
         })
     });
-    lines(objects.collect())
+    lines(objects)
 }
 
 fn fix(source: &SourceFile, fix: &Fix) -> Value {
