@@ -193,8 +193,8 @@ pub struct BuildArgs {
     /// Further context: NAME=FOLDER, NAME=docker-image://REF or NAME=oci-layout://PATH
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub build_context: Vec<String>,
-    /// Network of steps
-    #[arg(long, default_value = "default", value_name = "default|none|host")]
+    /// Network of steps: default (the host's), none, host, or isolated[:pasta|:slirp4netns], one of its own with a way out
+    #[arg(long, default_value = "default", value_name = "MODE")]
     pub network: String,
     /// Let steps connect to these places only: HOST[:PORT], *.DOMAIN[:PORT], ADDRESS[:PORT]
     #[arg(long, value_delimiter = ',', value_name = "PLACE")]

@@ -86,6 +86,14 @@ pub enum Error {
     /// The runner process ended without a word: killed from outside, or by the kernel for want of memory.
     #[error("the sandbox runner ended unexpectedly ({0})")]
     RunnerDied(String),
+    /// A network of its own can't be joined to the outside.
+    #[error("can't join a step's network to the outside: {reason}")]
+    Outside {
+        /// What failed, in the words of whoever failed.
+        reason: String,
+        /// What to do about it.
+        fix: Option<&'static str>,
+    },
     /// Any other system call.
     #[error("{action}")]
     Io {
@@ -128,7 +136,7 @@ impl Error {
                 libc::ENOSYS | libc::EINVAL => "the kernel was built without namespaces".into(),
                 _ => return None,
             },
-            Error::IdMap { fix, .. } => (*fix)?.into(),
+            Error::IdMap { fix, .. } | Error::Outside { fix, .. } => (*fix)?.into(),
             Error::FileSystem { source, .. } | Error::Mount { source, .. } | Error::Io { source, .. }
                 if errno(source) == libc::ENOSYS =>
             {

@@ -17,19 +17,24 @@ mod bpf;
 mod cgroup;
 mod error;
 mod netns;
+mod outside;
 mod overlay;
+mod relay;
 mod rootdir;
 mod runner;
 mod runtime;
 mod seccomp;
 mod spec;
 mod sys;
+mod tap;
 pub mod userns;
 mod wire;
 
 pub use error::Error;
 pub use netns::IsolatedNetwork;
+pub use outside::OutsideNetwork;
 pub use overlay::{Folder, MAX_LOWERS, MountFd, Overlay, OverlayOptions, Sync, Upper, XattrPrefix};
+pub use relay::NetworkStack;
 pub use rootdir::{DirEntry, RootDir};
 pub use runtime::{Child, Killer, Runtime, Stdio};
 pub use spec::{
@@ -38,9 +43,11 @@ pub use spec::{
 };
 
 /// Must be the first call of `main`, before any thread exists. Returns at once, unless this process was started
-/// as the runner of a step: then it runs the step and never returns.
+/// as the runner or the network relay of a step: then it never returns.
 pub fn reexec() {
-    if std::env::args_os().next().is_some_and(|name| name == runtime::MARKER) {
-        runner::main();
+    match std::env::args_os().next() {
+        Some(name) if name == runtime::MARKER => runner::main(),
+        Some(name) if name == relay::MARKER => relay::main(),
+        _ => {}
     }
 }

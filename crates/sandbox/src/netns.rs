@@ -25,23 +25,30 @@ impl IsolatedNetwork {
     /// Makes the namespace and binds sockets in it, on addresses of 127.0.0.0/8 or `[::1]`. Ports below 1024 are
     /// allowed. Needs the rights that steps need (see [`crate::userns::needed`]).
     pub fn new(tcp: &[SocketAddr], udp: &[SocketAddr]) -> Result<IsolatedNetwork, Error> {
-        let enter = || -> io::Result<IsolatedNetwork> {
+        let made = IsolatedNetwork::with(tcp, udp, || Ok(()));
+        made.map(|(network, ())| network).map_err(|e| Error::io("can't make a network namespace", e))
+    }
+
+    /// The same, with what `more` does in the namespace.
+    pub(crate) fn with<T: Send>(
+        tcp: &[SocketAddr],
+        udp: &[SocketAddr],
+        more: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<(IsolatedNetwork, T)> {
+        let enter = || -> io::Result<(IsolatedNetwork, T)> {
             // SAFETY: only the network namespace of this thread changes, and the thread ends here.
             unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
             sys::loopback_up()?;
-            Ok(IsolatedNetwork {
+            let network = IsolatedNetwork {
                 namespace: std::fs::File::open("/proc/thread-self/ns/net")?.into(),
                 tcp: tcp.iter().map(TcpListener::bind).collect::<io::Result<_>>()?,
                 udp: udp.iter().map(UdpSocket::bind).collect::<io::Result<_>>()?,
-            })
+            };
+            Ok((network, more()?))
         };
         // Threads have network namespaces of their own, so that the builder keeps its.
         let made = std::thread::scope(|scope| scope.spawn(enter).join());
-        match made {
-            Ok(Ok(network)) => Ok(network),
-            Ok(Err(e)) => Err(Error::io("can't make a network namespace", e)),
-            Err(_) => Err(Error::io("can't make a network namespace", io::Error::other("panic"))),
-        }
+        made.unwrap_or_else(|_| Err(io::Error::other("panic")))
     }
 }
 

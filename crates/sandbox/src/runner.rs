@@ -7,6 +7,8 @@ mod mounts;
 mod nodes;
 mod stubs;
 
+pub(crate) use mounts::attach;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;

@@ -59,6 +59,11 @@ impl Runtime {
         Ok(Runtime { program: sealed(path.as_ref())? })
     }
 
+    /// A name of the program for this process and its children.
+    pub(crate) fn program_path(&self) -> String {
+        format!("/proc/self/fd/{}", self.program.as_raw_fd())
+    }
+
     /// Starts a step and returns once its program runs (`execve` has succeeded). Blocks for a few milliseconds.
     pub fn spawn(&self, mut spec: SandboxSpec, stdio: Stdio) -> Result<Child, Error> {
         check(&spec)?;
@@ -80,8 +85,7 @@ impl Runtime {
             }
         }
         let (ours, theirs) = UnixStream::pair().map_err(|e| Error::io("can't make a socket pair", e))?;
-        let program = format!("/proc/self/fd/{}", self.program.as_raw_fd());
-        let mut command = Command::new(&program);
+        let mut command = Command::new(self.program_path());
         command.arg0(MARKER).env_clear().stdin(ProcessStdio::from(OwnedFd::from(theirs)));
         command.stdout(ProcessStdio::from(stdio.stdout)).stderr(ProcessStdio::from(stdio.stderr));
         let runner = command.spawn().map_err(|e| Error::io("can't start the sandbox runner", e))?;

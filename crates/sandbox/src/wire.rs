@@ -228,7 +228,7 @@ impl Wire for Error {
             Error::RunnerDied(text) => (9u8, text).put(to),
             Error::Io { action, source } => (10u8, (action, source)).put(to),
             // Never made by the runner.
-            Error::IdMap { reason, .. } => (9u8, reason).put(to),
+            Error::IdMap { reason, .. } | Error::Outside { reason, .. } => (9u8, reason).put(to),
         }
     }
     fn get(from: &mut Reader) -> io::Result<Self> {

@@ -207,7 +207,7 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 }
 
 /// Pass bytes on in both directions until both are at their end.
-fn join(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+pub(crate) fn join(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
     std::thread::scope(|scope| {
         let up = scope.spawn(|| pass_on(client, server));
         let down = pass_on(server, client);

@@ -7,6 +7,7 @@ use crate::copy::io;
 use crate::egress::{AllowList, Egress};
 use crate::failed::FailedStep;
 use crate::log::{StepLog, pump, remark};
+use crate::outside::Outside;
 use crate::snapshotter::Prepared;
 use crate::ssh::{Forwarding, SshAgent};
 use crate::{LocalWorker, passwd, store_error};
@@ -27,7 +28,7 @@ use store::{Active, SnapshotId};
 /// What holds for every step of a build.
 #[derive(Debug, Clone, Default)]
 pub struct Isolation {
-    /// Network of steps that do not say; `None` here means no network.
+    /// Network of steps that do not say.
     pub default_network: DefaultNetwork,
     /// Name servers for /etc/resolv.conf instead of the host's.
     pub dns: Vec<String>,
@@ -45,11 +46,14 @@ pub struct Isolation {
     pub allow_net: Option<AllowList>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What the network of steps is unless they or the caller ask for one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DefaultNetwork {
     #[default]
     Host,
     None,
+    /// One of its own, with a way out through this program.
+    Isolated(sandbox::NetworkStack),
 }
 
 /// A step that runs, and what must live as long.
@@ -71,6 +75,7 @@ enum Held {
     Cache { _mount: CacheMount },
     Agent { _forwarding: Forwarding, _active: Active },
     Network { _egress: Egress },
+    Outside { _outside: Outside },
 }
 
 /// Where a step runs and as whom.
@@ -220,6 +225,14 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
                 namespace.map_err(|e| ErrorKind::other(format!("can't duplicate a descriptor: {e}")))?;
             let resolv_conf = egress.resolv_conf.clone();
             gathered.held.push(Held::Network { _egress: egress });
+            (Network::Namespace(namespace), resolv_conf)
+        }
+        Way::Outside(mut outside) => {
+            let namespace = outside.namespace.try_clone();
+            let namespace =
+                namespace.map_err(|e| ErrorKind::other(format!("can't duplicate a descriptor: {e}")))?;
+            let resolv_conf = std::mem::take(&mut outside.resolv_conf);
+            gathered.held.push(Held::Outside { _outside: outside });
             (Network::Namespace(namespace), resolv_conf)
         }
     };
@@ -387,14 +400,15 @@ enum Way {
     Host,
     None,
     Served(Egress),
+    Outside(Outside),
 }
 
 fn network(worker: &LocalWorker, job: &Job, exec: &ExecOp, log: &Arc<StepLog>) -> Result<Way, ErrorKind> {
     let isolation = &worker.config.isolation;
-    let wants_host = match exec.network {
+    let network = match exec.network {
         NetworkMode::None => return Ok(Way::None),
-        NetworkMode::Host => true,
-        NetworkMode::Default => isolation.default_network == DefaultNetwork::Host,
+        NetworkMode::Host => &DefaultNetwork::Host,
+        NetworkMode::Default => &isolation.default_network,
     };
     match &isolation.allow_net {
         Some(_) if exec.network == NetworkMode::Host => Err(ErrorKind::with_hint(
@@ -406,8 +420,14 @@ fn network(worker: &LocalWorker, job: &Job, exec: &ExecOp, log: &Arc<StepLog>) -
             let tell = Box::new(move |text: &str| remark(text, &log, &*observer, vertex));
             Egress::start(list, tell).map(Way::Served)
         }
-        None if wants_host => Ok(Way::Host),
-        None => Ok(Way::None),
+        None => match network {
+            DefaultNetwork::Host => Ok(Way::Host),
+            DefaultNetwork::None => Ok(Way::None),
+            DefaultNetwork::Isolated(stack) => {
+                let resolv_conf = resolv_conf(&isolation.dns, false);
+                Outside::start(worker.runtime()?, stack, resolv_conf).map(Way::Outside)
+            }
+        },
     }
 }
 

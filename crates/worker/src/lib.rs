@@ -21,6 +21,7 @@ mod hash;
 mod image;
 mod imported;
 mod log;
+mod outside;
 mod passwd;
 mod relink;
 mod select;

@@ -9,7 +9,7 @@ use ctrbuild::{
 };
 use graph::Ulimit;
 use oci::{Platform, Reference};
-use plan::{Entitlement, NetworkDefault, NoCache};
+use plan::{Entitlement, NoCache};
 use solver::CacheMode;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -274,12 +274,7 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
             })
         })
         .collect::<Result<_, _>>()?;
-    let network = match args.network.as_str() {
-        "default" | "" => NetworkDefault::Default,
-        "none" => NetworkDefault::None,
-        "host" => NetworkDefault::Host,
-        other => return Err(usage(format!("--network {other:?} is not known")).hint("default, none or host")),
-    };
+    let (network, default_network) = super::build_network::parse(&args.network)?;
     let mut hosts = Vec::new();
     for host in &args.add_host {
         let (name, address) = host
@@ -355,6 +350,7 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
         cache_from: args.cache_from.iter().map(|c| CacheSource::parse(c)).collect::<Result<_, _>>()?,
         cache_to: args.cache_to.iter().map(|c| CacheTarget::parse(c)).collect::<Result<_, _>>()?,
         isolation: worker::Isolation {
+            default_network,
             dns: args.dns.clone(),
             step_timeout: args.step_timeout.map(Duration::from_secs),
             step_retries: args.step_retries,
@@ -362,7 +358,6 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
             ssh: ssh_agents(&args.ssh)?,
             fail_export: args.on_fail_export.clone(),
             allow_net: allow_net(&args.allow_net)?,
-            ..worker::Isolation::default()
         },
         parallel: args.jobs.unwrap_or_else(machine::processors).max(1),
         remote: Arc::new(remote),

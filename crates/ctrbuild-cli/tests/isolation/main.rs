@@ -5,9 +5,11 @@
 
 mod attacks;
 mod builder;
+mod network;
 #[allow(dead_code)]
 #[path = "../e2e/place.rs"]
 mod place;
 mod signals;
 mod snapshotters;
 mod steps;
+mod world;
