@@ -5,7 +5,7 @@ mod mounts;
 use crate::cache_mount::CacheMount;
 use crate::copy::io;
 use crate::egress::{AllowList, Egress};
-use crate::failed::FailedStep;
+use crate::failed::{FailedStep, KeptNetwork};
 use crate::log::{StepLog, pump, remark};
 use crate::outside::Outside;
 use crate::snapshotter::Prepared;
@@ -86,6 +86,11 @@ pub(crate) struct Place {
     pub cwd: String,
     pub identity: Identity,
     pub hostname: String,
+    pub network: KeptNetwork,
+    /// Further lines of /etc/hosts that were asked for: address, name.
+    pub hosts: Vec<(String, String)>,
+    /// Name servers that were asked for.
+    pub dns: Vec<String>,
 }
 
 /// A step that ended badly, with what it left.
@@ -192,11 +197,16 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
     {
         set(&mut env, "SSH_AUTH_SOCK", socket.clone());
     }
-    let place = Place {
+    let mut hosts: Vec<(String, String)> =
+        exec.uncached.extra_hosts.iter().map(|(name, address)| (address.clone(), name.clone())).collect();
+    let mut place = Place {
         env: env.clone(),
         cwd: crate::select::clean(&exec.cwd),
         identity: Identity { uid: user.uid, gid: user.gid, groups: user.groups },
         hostname: exec.hostname.clone().unwrap_or_else(|| sandbox::DEFAULT_HOSTNAME.to_string()),
+        network: KeptNetwork::None,
+        hosts: hosts.clone(),
+        dns: isolation.dns.clone(),
     };
     add_secrets(worker, exec, &mut env, &mut gathered.masks)?;
     let log = Arc::new(StepLog::new(isolation.logs.as_ref(), job.vertex.0, gathered.masks));
@@ -208,12 +218,14 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
             remark(&text, &log, &*job.observer, job.vertex);
         });
     }
-    let mut hosts: Vec<(String, String)> =
-        exec.uncached.extra_hosts.iter().map(|(name, address)| (address.clone(), name.clone())).collect();
     let (network, resolv_conf) = match network(worker, job, exec, &log)? {
-        Way::Host => (Network::Host, resolv_conf(&isolation.dns, true)),
+        Way::Host => {
+            place.network = KeptNetwork::Host;
+            (Network::Host, resolv_conf(&isolation.dns, true))
+        }
         Way::None => (Network::None, resolv_conf(&isolation.dns, false)),
         Way::Served(egress) => {
+            place.network = KeptNetwork::AllowList;
             hosts.extend(egress.hosts.iter().cloned());
             for (name, value) in &egress.env {
                 if !env.iter().any(|(n, _)| n == name) {
@@ -228,6 +240,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
             (Network::Namespace(namespace), resolv_conf)
         }
         Way::Outside(mut outside) => {
+            place.network = KeptNetwork::Isolated;
             let namespace = outside.namespace.try_clone();
             let namespace =
                 namespace.map_err(|e| ErrorKind::other(format!("can't duplicate a descriptor: {e}")))?;

@@ -4,11 +4,15 @@
 //! whom. Secrets are not in it: neither their mounts nor variables made of them.
 
 use crate::exec::{Place, resolv_conf};
+use crate::outside::Outside;
 use crate::{Snapshotter, store_error};
 use digest::{CacheKey, StableHasher};
-use sandbox::{Child, Identity, Input, MountFd, Network, Runtime, SandboxSpec, Stdio, Sync, hosts_file};
+use sandbox::{
+    Child, Identity, Input, MountFd, Network, NetworkStack, Runtime, SandboxSpec, Stdio, Sync, hosts_file,
+};
 use serde::{Deserialize, Serialize};
 use solver::{ErrorKind, StepStatus};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use store::{Active, LocalStore, RecordV1, SnapshotId};
 
@@ -34,8 +38,29 @@ struct FactsV1 {
     gid: u32,
     groups: Vec<u32>,
     hostname: String,
+    #[serde(default)]
+    network: KeptNetwork,
+    /// Address and name.
+    #[serde(default)]
+    hosts: Vec<(String, String)>,
+    #[serde(default)]
+    dns: Vec<String>,
     status: String,
     log: Option<PathBuf>,
+}
+
+/// The network that a failed step had, and that a look at it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeptNetwork {
+    Host,
+    /// Also what older records mean, which don't say.
+    #[default]
+    None,
+    /// One of its own with a way out.
+    Isolated,
+    /// The places of an allow-list. Nobody serves them any more.
+    AllowList,
 }
 
 fn key() -> CacheKey {
@@ -67,6 +92,9 @@ impl FailedStep {
             gid,
             groups,
             hostname: place.hostname,
+            network: place.network,
+            hosts: place.hosts,
+            dns: place.dns,
             status: status.to_string(),
             log,
         };
@@ -104,20 +132,34 @@ impl FailedStep {
         self.facts.log.as_deref()
     }
 
-    /// Copy its root file system into a folder, which is made where it is missing.
+    /// The network it had.
+    pub fn network(&self) -> KeptNetwork {
+        self.facts.network
+    }
+
+    /// Copy its root file system into a folder, which is made where it is missing and must be empty.
     pub fn export(&self, snapshotter: &Snapshotter, dest: &Path) -> Result<(), ErrorKind> {
-        std::fs::create_dir_all(dest)
+        // Out of reach of other users of the host: the step may have made programs that are setuid.
+        let mut maker = std::fs::DirBuilder::new();
+        maker
+            .recursive(true)
+            .mode(0o700)
+            .create(dest)
             .map_err(|e| ErrorKind::other(format!("can't make {}: {e}", dest.display())))?;
+        must_be_empty(dest)?;
         crate::export_folder(snapshotter, &self.layers, dest, None)
     }
 
-    /// Run a command in its root, with its environment, user and working directory; without a command, a
-    /// shell. What the command changes is discarded.
+    /// Run a command in its root, with its environment, user, working directory and network; without a command, a
+    /// shell. `env` is added where the step doesn't have it. A network behind an allow-list is none here, and an
+    /// isolated one needs a `stack`, or is none. What the command changes is discarded.
     pub fn enter(
         &self,
         snapshotter: &Snapshotter,
         runtime: &Runtime,
         command: &[String],
+        env: &[(String, String)],
+        stack: Option<&NetworkStack>,
         input: Input,
         output: Stdio,
     ) -> Result<Entered, ErrorKind> {
@@ -129,16 +171,45 @@ impl FailedStep {
         };
         let f = &self.facts;
         let mut spec = SandboxSpec::new(mount, &args);
-        spec.env = f.env.iter().map(|(n, v)| (n.into(), v.into())).collect();
+        let more = env.iter().filter(|(name, _)| f.env.iter().all(|(n, _)| n != name));
+        spec.env = f.env.iter().chain(more).map(|(n, v)| (n.into(), v.into())).collect();
         spec.cwd = PathBuf::from(&f.cwd);
         spec.identity = Identity { uid: f.uid, gid: f.gid, groups: f.groups.clone() };
-        spec.hosts = Some(hosts_file(&f.hostname, &[]));
-        spec.resolv_conf = Some(resolv_conf(&[], true));
+        spec.hosts = Some(hosts_file(&f.hostname, &f.hosts));
+        spec.resolv_conf = Some(resolv_conf(&f.dns, f.network == KeptNetwork::Host));
         spec.hostname = f.hostname.clone();
-        spec.network = Network::Host;
+        let mut outside = None;
+        spec.network = match (f.network, stack) {
+            (KeptNetwork::Host, _) => Network::Host,
+            (KeptNetwork::Isolated, Some(stack)) => {
+                let mut made = Outside::start(runtime, stack, resolv_conf(&f.dns, false))?;
+                spec.resolv_conf = Some(std::mem::take(&mut made.resolv_conf));
+                let namespace = made.namespace.try_clone();
+                outside = Some(made);
+                Network::Namespace(
+                    namespace.map_err(|e| ErrorKind::other(format!("can't duplicate a descriptor: {e}")))?,
+                )
+            }
+            (KeptNetwork::None | KeptNetwork::Isolated | KeptNetwork::AllowList, _) => Network::None,
+        };
         spec.input = input;
         let child = runtime.spawn(spec, output).map_err(crate::copy::io)?;
-        Ok(Entered { child, scratch })
+        Ok(Entered { child, scratch, _outside: outside })
+    }
+}
+
+/// A folder in which nothing of somebody else's would be mixed with a root file system.
+pub fn must_be_empty(folder: &Path) -> Result<(), ErrorKind> {
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(ErrorKind::with_hint(
+                format!("{} is not empty", folder.display()),
+                "name a folder that is empty or that is not there yet",
+            )),
+        },
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(ErrorKind::other(format!("can't use {}: {e}", folder.display()))),
     }
 }
 
@@ -157,6 +228,7 @@ fn shell(mount: &MountFd) -> Result<&'static str, ErrorKind> {
 pub struct Entered {
     child: Child,
     scratch: Active,
+    _outside: Option<Outside>,
 }
 
 impl Entered {

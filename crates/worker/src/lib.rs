@@ -32,7 +32,7 @@ mod transfer;
 pub use egress::{AllowList, AllowListError};
 pub use exec::{DefaultNetwork, Isolation};
 pub use export::{TarRoot, export_folder, export_tar};
-pub use failed::{Entered, FailedStep};
+pub use failed::{Entered, FailedStep, KeptNetwork, must_be_empty};
 pub use image::{BlobOrigin, FetchError, RemoteLayer, pack_options, unpack_options};
 pub use imported::ImportedCache;
 pub use log::LogDir;

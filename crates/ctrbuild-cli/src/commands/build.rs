@@ -299,6 +299,10 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
     if pushes && names.is_empty() {
         return Err(usage("there is no name to push to").hint("name the image with -t HOST/NAME:TAG"));
     }
+    if let Some(folder) = &args.on_fail_export {
+        // Found out now, not after a long build.
+        worker::must_be_empty(folder).map_err(|e| Error::from(&e))?;
+    }
     let logs = worker::LogDir(session.store.root().join("logs").join(log_name()));
     logs.prune(KEPT_LOGS);
     let mut build_args = pairs(&args.build_args, "build-arg")?;

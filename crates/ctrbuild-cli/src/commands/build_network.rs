@@ -66,6 +66,11 @@ fn isolated(wanted: &[Program]) -> Result<DefaultNetwork, Error> {
         .hint(format!("install it; on Debian it is in the package {}", list(Program::package))))
 }
 
+/// Whatever stack is installed.
+pub fn any_stack() -> Option<NetworkStack> {
+    [Program::Pasta, Program::Slirp4netns].iter().find_map(|program| program.find())
+}
+
 fn installed(name: &str) -> Option<PathBuf> {
     let folders = machine::path_folders().into_iter().chain(["/usr/bin", "/usr/sbin"].map(PathBuf::from));
     folders.map(|f| f.join(name)).find_map(|p| p.canonicalize().ok().filter(|p| p.is_file()))

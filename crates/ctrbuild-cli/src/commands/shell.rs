@@ -11,7 +11,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use worker::{Entered, FailedStep};
+use worker::{Entered, FailedStep, KeptNetwork};
 
 pub fn run(global: &Global, args: &ShellArgs) -> Result<ExitCode, Error> {
     let session = machine::session(global)?;
@@ -21,14 +21,35 @@ pub fn run(global: &Global, args: &ShellArgs) -> Result<ExitCode, Error> {
         ));
     };
     let runtime = sandbox::Runtime::new()?;
-    let enter = |input, output| {
-        step.enter(&session.snapshotter, &runtime, &args.command, input, output).map_err(|e| Error::from(&e))
-    };
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    if args.command.is_empty() && interactive {
-        eprintln!("{}\n{}", sanitize(step.name()), sanitize(step.status()));
-        eprintln!("changes are discarded; the step ran: {}", sanitize(&step.args().join(" ")));
+    let stack = match step.network() {
+        KeptNetwork::Isolated => super::build_network::any_stack(),
+        _ => None,
+    };
+    if interactive {
+        if args.command.is_empty() {
+            eprintln!("{}\n{}", sanitize(step.name()), sanitize(step.status()));
+            eprintln!("changes are discarded; the step ran: {}", sanitize(&step.args().join(" ")));
+        }
+        match step.network() {
+            KeptNetwork::AllowList => {
+                eprintln!("there is no network here: the step's was limited by --allow-net")
+            }
+            KeptNetwork::Isolated if stack.is_none() => {
+                eprintln!("there is no network here: neither pasta nor slirp4netns is installed");
+            }
+            _ => {}
+        }
     }
+    let mut env = Vec::new();
+    if interactive {
+        // What full-screen programs and line editors need to know.
+        env.extend(std::env::var("TERM").ok().map(|value| ("TERM".to_string(), value)));
+    }
+    let enter = |input, output| {
+        step.enter(&session.snapshotter, &runtime, &args.command, &env, stack.as_ref(), input, output)
+            .map_err(|e| Error::from(&e))
+    };
     let code = if interactive {
         let terminal = Terminal::open()?;
         let lower = terminal.lower.try_clone().map_err(failed)?;
@@ -40,7 +61,7 @@ pub fn run(global: &Global, args: &ShellArgs) -> Result<ExitCode, Error> {
         let output =
             Stdio { stdout: own(std::io::stdout().as_fd())?, stderr: own(std::io::stderr().as_fd())? };
         let entered = enter(Input::Stream(own(std::io::stdin().as_fd())?), output)?;
-        wait(entered, |_| {})?
+        wait(entered, || {})?
     };
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
@@ -49,9 +70,9 @@ fn failed(e: std::io::Error) -> Error {
     Error::world(format!("can't prepare the terminal: {e}"))
 }
 
-/// Wait for the command; signals that would end this process end the command. `resized` is called when the
-/// terminal's size has changed.
-fn wait(entered: Entered, mut resized: impl FnMut(SignalKind)) -> Result<i32, Error> {
+/// Wait for the command; signals that would end this process end the command, and are what the exit code tells
+/// of then. `resized` is called when the terminal's size has changed.
+fn wait(entered: Entered, mut resized: impl FnMut()) -> Result<i32, Error> {
     let killer = entered.killer().map_err(|e| Error::from(&e))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
@@ -61,14 +82,22 @@ fn wait(entered: Entered, mut resized: impl FnMut(SignalKind)) -> Result<i32, Er
         let mut size = signal(SignalKind::window_change()).map_err(failed)?;
         let ended = par::blocking(move || entered.wait());
         tokio::pin!(ended);
+        let mut told = None;
         loop {
-            tokio::select! {
-                code = &mut ended => return code.map_err(|e| Error::from(&e)),
-                _ = terminate.recv() => killer.kill(),
-                _ = interrupt.recv() => killer.kill(),
-                _ = hang_up.recv() => killer.kill(),
-                _ = size.recv() => resized(SignalKind::window_change()),
-            }
+            let ending = tokio::select! {
+                code = &mut ended => {
+                    return code.map(|code| told.map_or(code, |s: SignalKind| 128 + s.as_raw_value())).map_err(|e| Error::from(&e));
+                }
+                _ = terminate.recv() => SignalKind::terminate(),
+                _ = interrupt.recv() => SignalKind::interrupt(),
+                _ = hang_up.recv() => SignalKind::hangup(),
+                _ = size.recv() => {
+                    resized();
+                    continue;
+                }
+            };
+            told = Some(ending);
+            killer.kill();
         }
     })
 }
@@ -124,7 +153,7 @@ impl Terminal {
         let from_step = File::from(upper.try_clone().map_err(failed)?);
         // Ends with EIO when the last process that has the lower end is dead.
         let output = std::thread::spawn(move || pass_on(from_step, std::io::stdout()));
-        let code = wait(entered, |_| copy_size(&upper));
+        let code = wait(entered, || copy_size(&upper));
         let _ = output.join();
         drop(restore);
         code

@@ -9,6 +9,7 @@ mod network;
 #[allow(dead_code)]
 #[path = "../e2e/place.rs"]
 mod place;
+mod shell;
 mod signals;
 mod snapshotters;
 mod steps;
