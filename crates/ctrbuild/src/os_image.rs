@@ -46,6 +46,7 @@ pub struct Installed {
 /// Runs dpkg in our sandbox, straight in the folder that becomes the layer.
 struct Sandboxed {
     runtime: sandbox::Runtime,
+    emulator: Option<sandbox::Emulator>,
 }
 
 impl ChrootRunner for Sandboxed {
@@ -58,6 +59,7 @@ impl ChrootRunner for Sandboxed {
         let mut spec = SandboxSpec::new(root, command.argv);
         spec.env = command.env.iter().map(|(n, v)| (n.into(), v.into())).collect();
         spec.network = sandbox::Network::None;
+        spec.emulator = self.emulator.clone();
         if !command.stdin.is_empty() {
             // A step has no standard input: a shell opens a file in its place.
             let target = "/dev/ctrbuild-stdin";
@@ -130,7 +132,8 @@ pub async fn install(
     let fetched = bootstrap.fetch(&observe).await?;
     let session = session.clone();
     par::blocking(move || {
-        let runner = Sandboxed { runtime: sandbox::Runtime::new()? };
+        let runner =
+            Sandboxed { runtime: sandbox::Runtime::new()?, emulator: worker::emulator(&request.platform) };
         let mut report = None;
         let mut config = ImageConfig::scratch(&request.platform);
         config.config.env =

@@ -13,6 +13,7 @@
 //! - a step's processes all die with its first one, and that one with its runner or builder.
 #![allow(unsafe_code)]
 
+mod binfmt;
 mod bpf;
 mod cgroup;
 mod error;
@@ -38,7 +39,7 @@ pub use relay::NetworkStack;
 pub use rootdir::{DirEntry, RootDir};
 pub use runtime::{Child, Killer, Runtime, Stdio};
 pub use spec::{
-    Access, BindSource, DEFAULT_HOSTNAME, Exit, Identity, Input, Limits, Mount, MountKind, Network,
+    Access, BindSource, DEFAULT_HOSTNAME, Emulator, Exit, Identity, Input, Limits, Mount, MountKind, Network,
     SandboxSpec, Security, Status, Stub, Ulimit, Usage, hosts_file,
 };
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::binfmt::Emulation;
 use crate::bpf;
 use crate::cgroup::{BornInside, Cgroup, Hierarchies};
 use crate::error::Error;
@@ -69,7 +70,10 @@ fn run(request: Request, socket: &OwnedFd) -> Result<Exit, Error> {
     let root = spec.root.try_clone();
     let result = root.and_then(|root| {
         let limits = spec.limits.clone();
-        let (process, progress) = start(spec, filter, &hierarchies, &cgroup)?;
+        // Without one, programs of other machines end as the kernel ends them.
+        let emulation = spec.emulator.as_ref().and_then(|emulator| Emulation::new(emulator).ok());
+        let users = emulation.as_ref().map(|emulation| &emulation.user_namespace);
+        let (process, progress) = start(spec, filter, &hierarchies, &cgroup, users)?;
         watch(process, progress, socket, &limits, &cgroup, root)
     });
     cgroup.remove();
@@ -93,6 +97,7 @@ fn start(
     filter: Option<Vec<u64>>,
     hierarchies: &Hierarchies,
     cgroup: &Cgroup,
+    users: Option<&OwnedFd>,
 ) -> Result<(Process, OwnedFd), Error> {
     let (ours, theirs) = UnixStream::pair().map_err(|e| Error::io("can't make a socket pair", e))?;
     let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
@@ -111,7 +116,7 @@ fn start(
     match forked.map_err(|source| Error::Namespaces { source })? {
         Forked::Child => {
             drop(ours);
-            init::main(init::Plan { spec, filter, hierarchies, cgroup, born }, theirs.into())
+            init::main(init::Plan { spec, filter, hierarchies, cgroup, born, users }, theirs.into())
         }
         Forked::Parent { pid, pidfd } => {
             // The step's output belongs to the step alone, so that its readers see the end.

@@ -51,6 +51,9 @@ pub struct SandboxSpec {
     pub resolv_conf: Option<Vec<u8>>,
     /// Further device nodes of the host, by path below `/dev`, that appear at the same place.
     pub devices: Vec<PathBuf>,
+    /// Runs programs of another architecture, for this step alone. Where the kernel offers no such thing (before
+    /// Linux 6.7), they fail to start as they would without it.
+    pub emulator: Option<Emulator>,
 }
 
 impl SandboxSpec {
@@ -73,6 +76,7 @@ impl SandboxSpec {
             hosts: None,
             resolv_conf: None,
             devices: Vec::new(),
+            emulator: None,
         }
     }
 }
@@ -194,6 +198,15 @@ pub enum Network {
     None,
     /// A network namespace that somebody else has set up (a descriptor of `/proc/PID/ns/net`).
     Namespace(OwnedFd),
+}
+
+/// A program of the host that runs programs of another architecture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emulator {
+    /// As images name it: `arm64`, `riscv64`.
+    pub architecture: String,
+    /// Linked statically, since the libraries it would find are the step's.
+    pub program: PathBuf,
 }
 
 /// How far a step is confined.

@@ -183,8 +183,9 @@ macro_rules! wire_enums {
 wire_structs! {
     SandboxSpec {
         root, root_access, mounts, args, env, cwd, identity, hostname, input, network, security, limits, hosts, resolv_conf,
-        devices
+        devices, emulator
     }
+    Emulator { architecture, program }
     Identity { uid, gid, groups }
     Mount { target, kind }
     Limits {

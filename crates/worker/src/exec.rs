@@ -1,5 +1,6 @@
 //! Exec ops: one process in a sandbox, on a fresh snapshot.
 
+pub(crate) mod foreign;
 mod mounts;
 
 use crate::cache_mount::CacheMount;
@@ -86,6 +87,7 @@ pub(crate) struct Place {
     pub cwd: String,
     pub identity: Identity,
     pub hostname: String,
+    pub platform: oci::Platform,
     pub network: KeptNetwork,
     /// Further lines of /etc/hosts that were asked for: address, name.
     pub hosts: Vec<(String, String)>,
@@ -204,6 +206,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
         cwd: crate::select::clean(&exec.cwd),
         identity: Identity { uid: user.uid, gid: user.gid, groups: user.groups },
         hostname: exec.hostname.clone().unwrap_or_else(|| sandbox::DEFAULT_HOSTNAME.to_string()),
+        platform: vertex.platform.clone(),
         network: KeptNetwork::None,
         hosts: hosts.clone(),
         dns: isolation.dns.clone(),
@@ -264,6 +267,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
         SecurityMode::Insecure => Security::Insecure,
     };
     spec.limits = limits(exec, isolation.step_timeout);
+    spec.emulator = foreign::emulator(&vertex.platform);
 
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
@@ -487,7 +491,6 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), ErrorKind> {
 
 /// A program that could not be started: said like the runtimes people know.
 fn spawn_failed(e: sandbox::Error, vertex: &Vertex, exec: &ExecOp) -> ErrorKind {
-    let foreign = vertex.platform.architecture != host_architecture();
     let (message, mut hint) = match e {
         sandbox::Error::NotInPath { .. } | sandbox::Error::Exec { .. } => (e.to_string(), e.hint()),
         sandbox::Error::User { .. } if sandbox::userns::single_id() => {
@@ -498,44 +501,13 @@ fn spawn_failed(e: sandbox::Error, vertex: &Vertex, exec: &ExecOp) -> ErrorKind 
             other => (other.to_string(), None),
         },
     };
-    if foreign && message.contains("exec format error") {
-        hint = Some(foreign_hint(&vertex.platform));
+    if message.contains("exec format error")
+        && let Some(better) = foreign::hint(&vertex.platform)
+    {
+        hint = Some(better);
     }
     ErrorKind::Other {
         message: format!("process {:?} could not be started: {message}", exec.args.join(" ")),
         hint,
-    }
-}
-
-/// What to do about programs of a foreign platform that don't start.
-fn foreign_hint(platform: &oci::Platform) -> String {
-    let name = match platform.architecture.as_str() {
-        "amd64" => "x86_64",
-        "arm64" => "aarch64",
-        "386" => "i386",
-        other => other,
-    };
-    let registered = std::path::Path::new("/proc/sys/fs/binfmt_misc").join(format!("qemu-{name}"));
-    match std::fs::read_to_string(registered) {
-        Ok(text) if text.starts_with("enabled") && text.lines().any(|l| l.starts_with("flags:") && l.contains('F')) => {
-            "an emulator is registered, but it could not start the program: is the base image really of this platform?".into()
-        }
-        Ok(text) if text.starts_with("enabled") => format!(
-            "qemu-{name} is registered with binfmt_misc without flag F (fix binary), so that steps can't see it: \
-             install qemu-user-static instead of qemu-user"
-        ),
-        _ => format!(
-            "this machine can't run programs of {platform}: install an emulator (on Debian: apt-get install \
-             qemu-user-static binfmt-support), which registers itself with binfmt_misc"
-        ),
-    }
-}
-
-fn host_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
     }
 }

@@ -39,6 +39,8 @@ struct FactsV1 {
     groups: Vec<u32>,
     hostname: String,
     #[serde(default)]
+    platform: Option<oci::Platform>,
+    #[serde(default)]
     network: KeptNetwork,
     /// Address and name.
     #[serde(default)]
@@ -92,6 +94,7 @@ impl FailedStep {
             gid,
             groups,
             hostname: place.hostname,
+            platform: Some(place.platform),
             network: place.network,
             hosts: place.hosts,
             dns: place.dns,
@@ -192,6 +195,7 @@ impl FailedStep {
             }
             (KeptNetwork::None | KeptNetwork::Isolated | KeptNetwork::AllowList, _) => Network::None,
         };
+        spec.emulator = f.platform.as_ref().and_then(crate::emulator);
         spec.input = input;
         let child = runtime.spawn(spec, output).map_err(crate::copy::io)?;
         Ok(Entered { child, scratch, _outside: outside })

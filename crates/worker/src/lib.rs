@@ -30,6 +30,7 @@ mod ssh;
 mod transfer;
 
 pub use egress::{AllowList, AllowListError};
+pub use exec::foreign::emulator;
 pub use exec::{DefaultNetwork, Isolation};
 pub use export::{TarRoot, export_folder, export_tar};
 pub use failed::{Entered, FailedStep, KeptNetwork, must_be_empty};

@@ -5,6 +5,7 @@
 
 mod attacks;
 mod builder;
+mod foreign;
 mod network;
 #[allow(dead_code)]
 #[path = "../e2e/place.rs"]

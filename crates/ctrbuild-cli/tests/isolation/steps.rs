@@ -181,25 +181,6 @@ fn logs_are_whole_on_disk_and_bounded_in_number() {
     assert_eq!(builds().len(), 51, "fifty and this one");
 }
 
-#[test]
-fn foreign_programs_name_what_is_missing() {
-    let Some(b) = Builder::root() else { return };
-    if fs::read_dir("/proc/sys/fs/binfmt_misc")
-        .is_ok_and(|d| d.flatten().any(|e| e.file_name() == "qemu-s390x"))
-    {
-        return println!("skipped: an emulator is registered");
-    }
-    let context = b.place.context_in("foreign", &[("Dockerfile", "FROM scratch\nCOPY p /p\nRUN [\"/p\"]\n")]);
-    let mut program = fs::read(b.place.path("base/bin/busybox")).unwrap();
-    // The machine of the ELF header.
-    program[18] = 22;
-    let path = b.place.path("foreign/p");
-    fs::write(&path, program).unwrap();
-    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let said = b.build_in(&context, &["--platform", "linux/s390x"]).err();
-    assert!(said.contains("exec format error") && said.contains("qemu-user-static"), "{said}");
-}
-
 /// On most machines all mounts are shared (systemd makes them so): what a step mounts in a folder of the host that it
 /// was given must not appear there.
 #[test]

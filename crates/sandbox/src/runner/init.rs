@@ -26,6 +26,8 @@ pub struct Plan<'a> {
     pub hierarchies: &'a Hierarchies,
     pub cgroup: &'a Cgroup,
     pub born: BornInside,
+    /// A user namespace to enter once all is set up.
+    pub users: Option<&'a OwnedFd>,
 }
 
 /// Becomes the step's program, or reports why not.
@@ -57,7 +59,7 @@ fn die_with_runner() -> Result<(), Error> {
 }
 
 fn become_program(plan: Plan<'_>, progress: &mut OwnedFd) -> Result<std::convert::Infallible, Error> {
-    let Plan { mut spec, filter, hierarchies, cgroup, born } = plan;
+    let Plan { mut spec, filter, hierarchies, cgroup, born, users } = plan;
     die_with_runner()?;
     cgroup.enter(born)?;
     // SAFETY: only a cgroup namespace, which no other code of this single-threaded process relies on.
@@ -88,6 +90,13 @@ fn become_program(plan: Plan<'_>, progress: &mut OwnedFd) -> Result<std::convert
     let (security, cwd, ulimits) = (spec.security, spec.cwd.clone(), spec.limits.ulimits.clone());
     let (args, env) = (c_strings(&spec.args)?, environment(&spec.env)?);
     let stubs = mounts::enter_root(spec, hierarchies, cgroup.devices_confined)?;
+    if let Some(users) = users {
+        // Raising a limit is nothing that another user namespace may do.
+        identity::limit_resources(&ulimits)?;
+        let kind = Some(LinkNameSpaceType::User);
+        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(users), kind)
+            .map_err(failed("can't enter the user namespace of the emulator"))?;
+    }
 
     // From here on paths are the step's own. No descriptor of the host may stay open now: the working directory or
     // the program could name it as /proc/self/fd/N.
@@ -96,7 +105,9 @@ fn become_program(plan: Plan<'_>, progress: &mut OwnedFd) -> Result<std::convert
         empty_input();
     }
     give_output_to(&identity);
-    identity::limit_resources(&ulimits)?;
+    if users.is_none() {
+        identity::limit_resources(&ulimits)?;
+    }
     change_directory(&cwd)?;
     let filter: Option<Vec<Insn>> = filter.map(|bits| bits.into_iter().map(Insn::from_bits).collect());
     identity::assume(&identity, security, filter.as_deref())?;
