@@ -241,7 +241,7 @@ pub struct BuildArgs {
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
-    /// Write what was built to a file, as JSON
+    /// Write what was built, and what each step took, to a file as JSON
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
     /// Print nothing but the image id

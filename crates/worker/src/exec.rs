@@ -333,10 +333,14 @@ fn give_up(worker: &LocalWorker, job: &Job, failed: Failed, base: Vec<SnapshotId
         StepStatus::OutOfMemory => {
             hints.push("give it more with --memory, or run fewer steps at once with --jobs".to_string())
         }
-        StepStatus::TimedOut => hints.push("--step-timeout sets the time that a step may take".to_string()),
+        StepStatus::TimedOut => hints.push(match worker.config.isolation.step_timeout {
+            Some(limit) => format!("--step-timeout gives a step {} s", limit.as_secs()),
+            None => "--step-timeout sets the time that a step may take".to_string(),
+        }),
         _ if sandbox::userns::single_id() => hints.push(crate::copy::ONE_ID.to_string()),
         _ => {}
     }
+    hints.extend(by_signal(status));
     if let Some(path) = &path {
         hints.push(format!("the whole log is in {}", path.display()));
     }
@@ -356,6 +360,30 @@ fn give_up(worker: &LocalWorker, job: &Job, failed: Failed, base: Vec<SnapshotId
         Err(e) => hints.push(format!("what the step left could not be kept: {e}")),
     }
     ErrorKind::Step { command, status, log_tail: log.tail(), hint: Some(hints.join("; ")) }
+}
+
+/// The signal behind a status, by its name; a shell tells of one that ended its command by the exit code.
+fn by_signal(status: StepStatus) -> Option<String> {
+    let (number, how) = match status {
+        StepStatus::Signal(number) => (number, "the step was"),
+        StepStatus::Code(code @ 129..=192) => (code - 128, "as a shell tells it, a program was"),
+        _ => return None,
+    };
+    let name = match number {
+        4 => "SIGILL, an instruction that this processor doesn't have",
+        6 => "SIGABRT, which it sends itself when something is badly wrong",
+        7 => "SIGBUS, often a file that was cut short while it was mapped",
+        8 => "SIGFPE, a division by zero",
+        9 => "SIGKILL, sent by another process or by the kernel for want of memory",
+        11 => "SIGSEGV, a wrong memory access",
+        13 => "SIGPIPE: nobody read its output any more",
+        15 => "SIGTERM",
+        24 => "SIGXCPU, over its limit of processor time",
+        25 => "SIGXFSZ, over its limit of a file's size",
+        31 => "SIGSYS, a system call that is not allowed",
+        _ => return None,
+    };
+    Some(format!("{how} ended by {name}"))
 }
 
 fn step_usage(usage: &Usage) -> StepUsage {

@@ -46,13 +46,14 @@ pub fn run(global: &Global, args: &BuildArgs) -> Result<ExitCode, Error> {
         }
     };
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
-    let observer = progress::observer(mode);
-    let outcome = super::wait(ctrbuild::build(&session, &request, &*observer));
+    let observer = progress::Recorder::new(progress::observer(mode));
+    let outcome = super::wait(ctrbuild::build(&session, &request, &observer));
+    let steps = observer.steps();
     // A live terminal takes back what it drew.
     drop(observer);
     match outcome {
         Ok(Ok(built)) => {
-            let code = finish(args, &request, &built)?;
+            let code = finish(args, &request, &built, steps)?;
             tidy(&session);
             Ok(code)
         }
@@ -75,7 +76,12 @@ fn tidy(session: &Session) {
 }
 
 /// Ids on standard output and in the files that were asked for.
-fn finish(args: &BuildArgs, request: &BuildRequest, built: &BuildOutput) -> Result<ExitCode, Error> {
+fn finish(
+    args: &BuildArgs,
+    request: &BuildRequest,
+    built: &BuildOutput,
+    steps: Vec<serde_json::Value>,
+) -> Result<ExitCode, Error> {
     let content = built.published();
     let configs: Vec<digest::Digest> = content.manifests().iter().map(|m| m.value.config.digest).collect();
     // One image is known by its configuration, as docker knows it; several by their index.
@@ -95,6 +101,7 @@ fn finish(args: &BuildArgs, request: &BuildRequest, built: &BuildOutput) -> Resu
         let mut metadata = serde_json::json!({
             "containerimage.digest": content.digest(),
             "containerimage.descriptor": descriptor,
+            "ctrbuild.steps": steps,
         });
         if let [config] = configs.as_slice() {
             metadata["containerimage.config.digest"] = serde_json::json!(config);
@@ -281,11 +288,16 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
             .split_once(['=', ':'])
             .filter(|(n, a)| !n.is_empty() && !a.is_empty())
             .ok_or_else(|| usage(format!("--add-host {host:?} is not HOST:ADDRESS")))?;
-        let address = address.trim_start_matches('[').trim_end_matches(']');
-        if address.parse::<std::net::IpAddr>().is_err() || name.contains(char::is_whitespace) {
+        let address = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+        // It becomes a line of /etc/hosts, where blanks, `#` and line ends would mean more.
+        let odd = |c: char| !(c.is_alphanumeric() || matches!(c, '-' | '.' | '_'));
+        if address.parse::<std::net::IpAddr>().is_err() || name.contains(odd) {
             return Err(usage(format!("--add-host {host:?} is not HOST:ADDRESS")));
         }
         hosts.push((name.to_string(), address.to_string()));
+    }
+    if let Some(server) = args.dns.iter().find(|s| s.parse::<std::net::IpAddr>().is_err()) {
+        return Err(usage(format!("--dns {server:?} is not an address")));
     }
     let mut outputs = args.output.iter().map(|o| Output::parse(o)).collect::<Result<Vec<_>, _>>()?;
     if args.push {

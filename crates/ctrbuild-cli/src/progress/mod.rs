@@ -2,9 +2,12 @@
 
 mod json;
 mod plain;
+mod record;
 mod tty;
 
 use crate::args::ProgressMode;
+pub use record::Recorder;
+
 use ctrbuild::BuildObserver;
 use std::io::IsTerminal;
 use std::sync::Arc;

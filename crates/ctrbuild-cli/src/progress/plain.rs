@@ -92,6 +92,9 @@ fn used(usage: &solver::StepUsage) -> String {
     if usage.peak_memory >= 64 << 20 {
         parts.push(format!("memory {}", crate::table::size(usage.peak_memory)));
     }
+    if usage.read >= 1 << 20 {
+        parts.push(format!("read {}", crate::table::size(usage.read)));
+    }
     if usage.written >= 1 << 20 {
         parts.push(format!("written {}", crate::table::size(usage.written)));
     }
@@ -178,9 +181,11 @@ impl Observer for PlainGraph {
                 let used = s.used.take().map(|u| used(&u)).unwrap_or_default();
                 line(format_args!("#{} DONE {:.1}s{used}", s.number, took.as_secs_f64()));
             }),
-            Event::Failed { vertex, message, .. } => self.step(vertex, |s| {
+            Event::Failed { vertex, took, message } => self.step(vertex, |s| {
                 s.flush();
+                let used = s.used.take().map(|u| used(&u)).unwrap_or_default();
                 line(format_args!("#{} ERROR: {}", s.number, sanitize(message)));
+                line(format_args!("#{} FAILED {:.1}s{used}", s.number, took.as_secs_f64()));
             }),
         }
     }

@@ -176,3 +176,140 @@ fn what_is_missing_for_isolation_is_named() {
     let command = b.command(&["build", "--network=isolated", "--no-cache", &context]);
     assert_eq!(run(&mut world.wrap(&command, &programs[..1])).code, Some(0));
 }
+
+/// The network namespace that a step says it is in, and whether it is the test's own.
+fn is_the_hosts(said: &Outcome) -> bool {
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let own = own.to_str().unwrap();
+    let of_step = said.stderr.lines().find_map(|l| l.find("net:[").map(|at| &l[at..])).unwrap();
+    own == of_step.trim()
+}
+
+#[test]
+fn the_recipe_and_the_command_line_choose_the_network() {
+    everybody(|b| {
+        let step = |of_run: &str| format!("FROM base\nRUN {of_run} readlink /proc/self/ns/net\n");
+        for (of_command, of_run, host) in [
+            ("default", "", true),
+            ("default", "--network=default", true),
+            ("default", "--network=none", false),
+            ("none", "", false),
+            ("none", "--network=default", false),
+            ("none", "--network=none", false),
+            ("host", "", true),
+            ("host", "--network=default", true),
+            ("host", "--network=none", false),
+        ] {
+            let network = format!("--network={of_command}");
+            let said = b.build(&step(of_run), &["--no-cache", &network]);
+            assert_eq!(is_the_hosts(&said), host, "{network} RUN {of_run}");
+        }
+        let args = ["--no-cache", "--network=none", "--allow=network.host"];
+        assert!(is_the_hosts(&b.build(&step("--network=host"), &args)));
+        // Without a network there is still a loopback.
+        let said = b.build(
+            "FROM base\nRUN --network=none ip addr show lo | grep -o 'inet 127.0.0.1'\n",
+            &["--no-cache"],
+        );
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+    });
+}
+
+#[test]
+fn privileges_need_the_callers_word_by_every_path() {
+    everybody(|b| {
+        for (flag, entitlement) in
+            [("--network=host", "network.host"), ("--security=insecure", "security.insecure")]
+        {
+            let allow = ["--no-cache", "--allow", entitlement];
+            let trigger = format!("FROM base\nONBUILD RUN {flag} true\n");
+            b.build(&trigger, &["-t", "trigger"]).ok();
+            for recipe in [
+                format!("FROM base\nRUN {flag} true\n"),
+                format!("FROM base\nRUN {flag} [\"true\"]\n"),
+                format!("FROM base\nRUN {flag} <<END\ntrue\nEND\n"),
+                format!("# escape=`\nFROM base\nRUN {flag} `\n true\n"),
+                format!("FROM base AS a\nRUN {flag} touch /x\nFROM base\nCOPY --from=a /x /x\n"),
+                "FROM trigger\n".to_string(),
+            ] {
+                let said = b.build(&recipe, &["--no-cache"]).err();
+                assert!(said.contains(&format!("{entitlement} is not allowed")), "{recipe}: {said}");
+                // One is not the other, and neither is what the environment or an argument says.
+                let other = if entitlement == "network.host" { "security.insecure" } else { "network.host" };
+                let args = ["--allow", other, "--build-arg", "BUILDKIT_ALLOW=all", "--network=host"];
+                b.build(&recipe, &args).err();
+                let said = b.build(&recipe, &allow);
+                assert_eq!(said.code, Some(0), "{recipe}: {}", said.stderr);
+            }
+            // A stage that is not built asks for nothing.
+            b.build(&format!("FROM base AS a\nRUN {flag} true\nFROM base\nRUN true\n"), &[]).ok();
+        }
+        let said = b.build("FROM base\nRUN true\n", &["--allow", "everything"]).err();
+        assert!(said.contains("is not known"), "{said}");
+        // What the word buys.
+        let recipe = "FROM base\nRUN --security=insecure grep CapEff /proc/self/status\n";
+        let said = b.build(recipe, &["--no-cache", "--allow", "security.insecure"]);
+        let set = said
+            .stderr
+            .lines()
+            .find_map(|l| l.rsplit_once("CapEff:").map(|(_, set)| set.trim_start_matches(['\t', '␉'])));
+        let set = u64::from_str_radix(set.unwrap().trim(), 16).unwrap();
+        let admin = 1 << 21;
+        assert!(set & admin != 0, "{set:x}");
+    });
+}
+
+#[test]
+fn odd_names_and_addresses_are_refused() {
+    let Some(b) = Builder::root() else { return };
+    for host in [
+        "a b:192.0.2.1",
+        "a\nb:192.0.2.1",
+        "a\tb:192.0.2.1",
+        "a#:192.0.2.1",
+        "a\u{1b}[2J:192.0.2.1",
+        "a\u{2028}b:192.0.2.1",
+        ":192.0.2.1",
+        "a:",
+        "a",
+        "a:192.0.2",
+        "a:192.0.2.1\n",
+        "a:192.0.2.1 b",
+        "a:[::1",
+        "a:name",
+    ] {
+        let said = b.build("FROM base\nRUN true\n", &["--add-host", host]).err();
+        assert!(said.contains("is not HOST:ADDRESS"), "{host:?}: {said}");
+    }
+    for server in ["", "name", "192.0.2.1\nsearch x", "192.0.2.1 ", "fe80::1%eth0"] {
+        let said = b.build("FROM base\nRUN true\n", &["--dns", server]).err();
+        assert!(said.contains("is not an address"), "{server:?}: {said}");
+    }
+    for name in ["a\nb", "a b", "\u{e9}", &"x".repeat(65)] {
+        let name = format!("BUILDKIT_SANDBOX_HOSTNAME={name}");
+        let said = b.build("FROM base\nRUN true\n", &["--no-cache", "--build-arg", &name]).err();
+        assert!(said.contains("host name"), "{name:?}: {said}");
+    }
+    let recipe = "FROM base\nRUN tail -n 2 /etc/hosts; cat /etc/resolv.conf; echo x >> /etc/hosts\n";
+    let args = [
+        "--add-host",
+        "a=192.0.2.1",
+        "--add-host",
+        "b-c.d_e:[2001:db8::1]",
+        "--dns",
+        "192.0.2.53",
+        "--dns",
+        "::1",
+    ];
+    let said = b.build(recipe, &args).err();
+    for line in [
+        "192.0.2.1␉a",
+        "2001:db8::1␉b-c.d_e",
+        "nameserver 192.0.2.53",
+        "nameserver ::1",
+        "Read-only file system",
+    ] {
+        assert!(said.contains(line), "{line} is missing in {said}");
+    }
+}

@@ -110,6 +110,64 @@ fn timeouts_are_named() {
     });
 }
 
+#[test]
+fn a_report_says_how_a_step_ended_and_what_it_took() {
+    everybody(|b| {
+        let burn = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        let said = b
+            .build(&format!("FROM base\nRUN {burn}; echo burnt\nRUN {burn}; exit 3\n"), &["--no-cache"])
+            .err();
+        for end in [" DONE ", " FAILED "] {
+            assert!(said.lines().any(|l| l.contains(end) && l.contains("(cpu ")), "{end}: {said}");
+        }
+        assert!(said.contains("exit code: 3") && said.contains("Dockerfile:3"), "{said}");
+        let said = b.build("FROM base\nRUN sh -c 'kill -SEGV $$'; exit $?\n", &[]).err();
+        assert!(said.contains("exit code: 139") && said.contains("ended by SIGSEGV"), "{said}");
+        // The whole in the log, the end on the screen.
+        let said = b.build("FROM base\nRUN seq 5000; exit 1\n", &["--quiet"]).err();
+        assert!(said.contains("\n5000\n") && !said.contains("\n4000\n"), "{said}");
+        let log = said.split("the whole log is in ").nth(1).unwrap().split(';').next().unwrap();
+        assert_eq!(fs::read_to_string(log).unwrap().lines().count(), 5000);
+
+        let file = b.place.path(if b.is_root() { "home/meta.json" } else { "user/meta.json" });
+        let recipe = format!("FROM base\nRUN {burn}\nCOPY Dockerfile /\n");
+        let args = ["--no-cache", "--metadata-file", file.to_str().unwrap()];
+        assert_eq!(b.build(&recipe, &args).code, Some(0));
+        let metadata: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        let steps = metadata["ctrbuild.steps"].as_array().unwrap();
+        let of = |name: &str| steps.iter().find(|s| s["name"].as_str().unwrap().contains(name)).unwrap();
+        assert!(
+            of("RUN")["cpu"].as_f64().unwrap() > 0.01 && of("RUN")["peakMemory"].as_u64().unwrap() > 0,
+            "{metadata}"
+        );
+        assert!(of("RUN")["seconds"].as_f64().unwrap() > 0.01, "{metadata}");
+        assert_eq!(of("COPY")["cached"], false, "{metadata}");
+        b.build(&recipe, &args[1..]).code.unwrap();
+        let metadata: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert!(
+            metadata["ctrbuild.steps"].as_array().unwrap().iter().all(|s| s["cached"] == true),
+            "{metadata}"
+        );
+
+        let context = b.place.recipe("FROM base\nRUN true\n");
+        let json = b.run(&["build", "--no-cache", "--progress=json", &context]);
+        let used = json.stderr.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+        let used: Vec<_> = used.filter(|e| e["event"] == "used").collect();
+        assert!(used.len() == 1 && used[0]["peakMemory"].as_u64().unwrap() > 0, "{}", json.stderr);
+    });
+}
+
+#[test]
+fn out_of_memory_is_named() {
+    let Some(b) = Builder::root() else { return };
+    let said = b.build("FROM base\nRUN tail /dev/zero; echo after; exit 1\n", &["--memory", "32m"]);
+    if said.stderr.contains("can't enforce the limit") {
+        return println!("skipped: no memory controller");
+    }
+    let said = said.err();
+    assert!(said.contains("out of memory") && said.contains("--memory"), "{said}");
+}
+
 /// A server of this machine's loopback that says one word.
 fn server() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
