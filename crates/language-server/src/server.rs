@@ -419,8 +419,14 @@ fn answer(method: &str, params: &Value, view: &View<'_>, analyzed: &Analyzed) ->
         "codeAction" => match analyzed.excluded {
             true => json!([]),
             false => {
-                let only = params.pointer("/context/only").and_then(Value::as_array).map(Vec::as_slice);
-                Value::Array(actions::all(view, range()?, only))
+                let only = params.pointer("/context/only").and_then(Value::as_array);
+                let automatic = params.pointer("/context/triggerKind").and_then(Value::as_u64) == Some(2);
+                let asked = match (only, automatic) {
+                    (Some(kinds), _) => actions::Asked::Kinds(kinds),
+                    (None, true) => actions::Asked::Glance,
+                    (None, false) => actions::Asked::All,
+                };
+                Value::Array(actions::all(view, range()?, asked))
             }
         },
         "formatting" => format::document(view).map_or(Value::Null, |edits| view.text_edits(&edits).into()),

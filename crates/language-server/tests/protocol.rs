@@ -184,6 +184,10 @@ fn actions_do_what_they_say() {
     assert_eq!(actions.as_array().map(Vec::len), Some(1));
     let fixed = edited(text, &changes(&actions[0]["edit"]));
     assert_eq!(fixed, "FROM alpine AS b\nRUN apk add --no-cache curl=1\nMAINTAINER x\n");
+    let glance = json!({"diagnostics": [], "triggerKind": 2});
+    let actions = client.of("textDocument/codeAction", json!({"range": all, "context": glance}));
+    let kinds = actions.as_array().into_iter().flatten().map(|action| action["kind"].clone());
+    assert!(kinds.clone().count() > 0 && kinds.into_iter().all(|kind| kind == "quickfix"));
     let only = json!({"diagnostics": [], "only": ["refactor"]});
     assert_eq!(client.of("textDocument/codeAction", json!({"range": all, "context": only})), json!([]));
 }

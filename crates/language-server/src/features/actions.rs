@@ -16,18 +16,34 @@ const MAX_FINDINGS: usize = 12;
 /// The kind of the action that repairs all.
 pub const FIX_ALL: &str = "source.fixAll.ctrbuild";
 
+/// Which actions are asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// All there are.
+    All,
+    /// Whether there is something to repair here: editors ask that at every move of the cursor.
+    Glance,
+    /// Those of these kinds, and kinds below them.
+    Kinds(&'a [Value]),
+}
+
+impl Asked<'_> {
+    fn wants(self, kind: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Glance => kind == "quickfix",
+            Self::Kinds(kinds) => kinds.iter().filter_map(Value::as_str).any(|asked| {
+                let below = kind.strip_prefix(asked).map(|rest| rest.is_empty() || rest.starts_with('.'));
+                asked.is_empty() || below == Some(true)
+            }),
+        }
+    }
+}
+
 /// Actions for a range.
-pub fn all(view: &View<'_>, range: TextRange, only: Option<&[Value]>) -> Vec<Value> {
-    let wanted = |kind: &str| {
-        only.is_none_or(|only| {
-            only.iter().filter_map(Value::as_str).any(|asked| {
-                kind.strip_prefix(asked).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-                    || asked.is_empty()
-            })
-        })
-    };
+pub fn all(view: &View<'_>, range: TextRange, asked: Asked<'_>) -> Vec<Value> {
     let mut out = Vec::new();
-    if wanted("quickfix") {
+    if asked.wants("quickfix") {
         let touches = |finding: &&Finding| {
             finding.diagnostic.range.start <= range.end && range.start <= finding.diagnostic.range.end
         };
@@ -39,7 +55,7 @@ pub fn all(view: &View<'_>, range: TextRange, only: Option<&[Value]>) -> Vec<Val
             out.extend(silence(view, finding, Extent::File));
         }
     }
-    if wanted(FIX_ALL) {
+    if asked.wants(FIX_ALL) {
         out.extend(fix_all(view));
     }
     out
