@@ -262,7 +262,7 @@ impl<E: Executor> Solver<E> {
         }
 
         let started = Instant::now();
-        let outcome = self.execute(v, key, ignore, &miss, &solved).await;
+        let outcome = self.execute(v, key, ignore, &miss, &solved, (&op, &named)).await;
         match outcome {
             Ok(Executed::ByAnother(solved)) => {
                 self.observer.event(Event::Cached { vertex: v });
@@ -270,7 +270,6 @@ impl<E: Executor> Solver<E> {
             }
             Ok(Executed::Here(layers)) => {
                 let record = record(&layers, Some(&op), named);
-                put(&self.store, v, &key, record.clone())?;
                 self.record_content(v, content, op, parts, solved, record);
                 self.observer.event(Event::Finished { vertex: v, took: started.elapsed() });
                 Ok(Solved { layers, key, cached: false })
@@ -290,6 +289,7 @@ impl<E: Executor> Solver<E> {
         ignore: bool,
         miss: &MissReason,
         solved: &[InputValue],
+        (op, named): (&[u8; 32], &BTreeMap<String, String>),
     ) -> Result<Executed, ErrorKind> {
         let store = self.store.clone();
         let _lock = par::blocking(move || store.key_lock(&key)).await.map_err(|e| store_error(&e))?;
@@ -305,7 +305,11 @@ impl<E: Executor> Solver<E> {
             fresh_mounts: ignore,
             observer: self.observer.clone(),
         };
-        self.executor.execute(job).await.map(Executed::Here)
+        let layers = self.executor.execute(job).await?;
+        // Before the lock is let go: whoever waits for it looks for this record.
+        let record = record(&layers, Some(op), named.clone());
+        self.store.cache_put(&key, record).map_err(|e| store_error(&e))?;
+        Ok(Executed::Here(layers))
     }
 
     /// Layers on top of layers: nothing to execute, nothing to record.
@@ -420,5 +424,5 @@ fn store_error(e: &store::Error) -> ErrorKind {
 }
 
 fn unwrap_kind(e: SolveError) -> ErrorKind {
-    ErrorKind::other(e.to_string())
+    Arc::try_unwrap(e.kind).unwrap_or_else(|shared| ErrorKind::other(shared.to_string()))
 }
