@@ -3,7 +3,7 @@
 use digest::{DiffId, Digest, Sha256};
 use oci::{BlobSink, BlobSource, BlobWriter, Content, Descriptor};
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl BlobWriter for Writer {
         self.partial.restart().map_err(other)
     }
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.partial.write_all(bytes)
+        self.partial.append(bytes).map_err(other)
     }
     fn commit(self: Box<Self>) -> io::Result<()> {
         self.partial.commit().map(|_| ()).map_err(other)

@@ -63,6 +63,19 @@ pub fn chain(e: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// What the store says that helps, where it is the store's failure that others report.
+fn store_hint(e: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let mut cause = Some(e);
+    while let Some(e) = cause {
+        let inside = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(found) = inside.and_then(|inside| inside.downcast_ref::<store::Error>()) {
+            return found.hint();
+        }
+        cause = e.source();
+    }
+    None
+}
+
 impl From<store::Error> for Error {
     fn from(e: store::Error) -> Self {
         let kind = if e.is_missing() { ErrorKind::NotFound } else { ErrorKind::World };
@@ -72,13 +85,13 @@ impl From<store::Error> for Error {
 
 impl From<registry::Error> for Error {
     fn from(e: registry::Error) -> Self {
-        Error::world(chain(&e)).maybe_hint(e.hint())
+        Error::world(chain(&e)).maybe_hint(store_hint(&e)).maybe_hint(e.hint())
     }
 }
 
 impl From<exporter::Error> for Error {
     fn from(e: exporter::Error) -> Self {
-        Error::world(chain(&e)).maybe_hint(e.hint())
+        Error::world(chain(&e)).maybe_hint(store_hint(&e)).maybe_hint(e.hint())
     }
 }
 

@@ -558,13 +558,24 @@ pub fn import(
     });
     from_folder(session, name, KIND_DERIVED, config, |folder, _| {
         // The layer is packed anew afterwards: imported tars have odd entries, and ours must round-trip.
-        let report = layer::unpack::apply(plain, folder, &worker::unpack_options())?;
+        let report = layer::unpack::apply(plain, folder, &worker::unpack_options())
+            .map_err(|e| unpacking(&session.store, e))?;
         match report.entries {
             0 => Err(Error::new(ErrorKind::Recipe, "the archive is empty")
                 .hint("give a tar of a root file system")),
             _ => Ok(()),
         }
     })
+}
+
+/// The error names paths of the archive; where it is about the disk, the store is what counts.
+fn unpacking(store: &LocalStore, e: layer::Error) -> Error {
+    let full = e.is_no_space();
+    let mut error = Error::from(e);
+    if full {
+        error.message = format!("no space left in the store {}: {}", store.root().display(), error.message);
+    }
+    error
 }
 
 /// Make an image of one layer from a snapshot folder that `fill` fills with a root file system.

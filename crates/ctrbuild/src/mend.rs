@@ -5,7 +5,7 @@
 //! only, so a registry whose tag has moved on still mends, and can't change, what is here.
 
 use crate::blobs::StoreSink;
-use crate::images::{images_of, remember_layers};
+use crate::images::{KIND_BASE, images_of, remember_layers};
 use crate::{Error, Session, lookup};
 use digest::{DiffId, Digest};
 use oci::{Descriptor, Document, Reference};
@@ -133,8 +133,9 @@ fn remember_present(store: &LocalStore, image: &oci::Image) -> Result<(), Error>
     }
 }
 
+/// Where an image came from. The name of one that was made here says only where it may go.
 fn reference(found: &RefV1) -> Option<Reference> {
-    found.name.parse().ok()
+    found.name.parse().ok().filter(|_| found.kind == KIND_BASE)
 }
 
 fn lacks(found: &RefV1, digest: &Digest, why: &str) -> String {
@@ -146,7 +147,7 @@ async fn fetch_document(
     found: &RefV1,
     descriptor: &Descriptor,
 ) -> Result<Document, String> {
-    let from = reference(found).ok_or("it has no name in a registry")?;
+    let from = reference(found).ok_or("it was made here")?;
     let client = (session.registry)().map_err(|e| e.message)?;
     let document = client.document_of(&from, descriptor).await.map_err(|e| Error::from(e).message)?;
     let (store, bytes) = (session.store.clone(), document.bytes().clone());
@@ -156,7 +157,7 @@ async fn fetch_document(
 
 async fn fetch(session: &Session, found: &RefV1, blob: &Descriptor, mended: &mut Mended) {
     let work = async {
-        let from = reference(found).ok_or("it has no name in a registry")?;
+        let from = reference(found).ok_or("it was made here")?;
         let client = (session.registry)().map_err(|e| e.message)?;
         let sink = Arc::new(StoreSink(session.store.clone()));
         let fetched = client.fetch_blob(&from, blob, sink, &registry::Silent).await;

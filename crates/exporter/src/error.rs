@@ -88,6 +88,11 @@ impl Error {
             Error::NotAnImage(_) => "a file system archive is imported, not loaded",
             Error::NoSuchImage { .. } => "name one of those that are there",
             Error::Document { source, .. } => return source.hint(),
+            Error::Write { source, .. } | Error::Output(source)
+                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                "free space on that disk; `ctrbuild prune` does if the store is on it"
+            }
             _ => return None,
         })
     }

@@ -59,6 +59,12 @@ impl Error {
         }
     }
 
+    /// Whether the file system that files are written to is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Error::Io { source, .. }
+            if matches!(Errno::from_io_error(source), Some(Errno::NOSPC | Errno::DQUOT)))
+    }
+
     pub(crate) fn entry(path: &[u8], reason: impl Into<String>) -> Error {
         Error::Entry { path: shown(path), reason: reason.into() }
     }

@@ -7,11 +7,12 @@
 
 use crate::disk;
 use crate::mark::{Entry, EntryId, Inventory, Object};
+use crate::reach::Unreadable;
 use crate::{LocalStore, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Abandoned partial downloads are kept for this long.
+/// Abandoned partial downloads are kept for this long, unless a policy removes what was used later.
 const PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What to remove besides garbage (which nothing reaches any more, and which always goes).
@@ -94,7 +95,8 @@ impl LocalStore {
         // collecting must work then too.
         let _ = self.lease_id();
         let mut report = GcReport::default();
-        let (count, bytes) = self.drop_old_partials(PARTIAL_AGE)?;
+        let age = policy.unused_for.map_or(PARTIAL_AGE, |unused_for| unused_for.min(PARTIAL_AGE));
+        let (count, bytes) = self.drop_old_partials(age)?;
         if count > 0 {
             report.removed.push(Removed { kind: Kind::Partial, id: format!("{count} downloads"), bytes });
         }
@@ -116,7 +118,7 @@ impl LocalStore {
         // What a damaged reference keeps is not known, so nothing can be said to be garbage.
         self.check_refs()?;
         let mut doomed = self.reap(&guard)?;
-        let inventory = self.inventory()?;
+        let inventory = self.inventory(Unreadable::Stop)?;
         let plan = Plan::new(&inventory, policy, self.now().duration_since(UNIX_EPOCH).unwrap_or_default());
         for id in inventory.broken.iter().chain(&plan.evicted) {
             disk::remove_file(&self.entry_path(id))?;
@@ -143,7 +145,7 @@ impl LocalStore {
 
     /// What [`LocalStore::gc`] would do now; changes nothing.
     pub fn gc_preview(&self, policy: &GcPolicy) -> Result<GcReport> {
-        let inventory = self.inventory()?;
+        let inventory = self.inventory(Unreadable::Stop)?;
         let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut report = GcReport::default();
         Plan::new(&inventory, policy, now).describe(&inventory, &mut report);
@@ -152,7 +154,7 @@ impl LocalStore {
 
     /// Space by kind.
     pub fn df(&self) -> Result<BTreeMap<Kind, Usage>> {
-        let inventory = self.inventory()?;
+        let inventory = self.inventory(Unreadable::Stop)?;
         let mut usage: BTreeMap<Kind, Usage> = BTreeMap::new();
         for (object, bytes) in &inventory.objects {
             let kind = match object {

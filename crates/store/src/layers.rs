@@ -140,6 +140,12 @@ impl LocalStore {
         Ok(self.stored_layer(diff_id)?.map(|s| s.stamp.batch))
     }
 
+    /// All forms that were ever noted, also those that are gone.
+    pub(crate) fn known_blobs(&self, diff_id: &DiffId) -> Result<Vec<Digest>> {
+        let stored = self.stored_layer(diff_id)?;
+        Ok(stored.into_iter().flat_map(|s| s.record.blobs).map(|b| b.digest).collect())
+    }
+
     fn stored_layer(&self, diff_id: &DiffId) -> Result<Option<Stored>> {
         let Some(bytes) = disk::read_optional(&self.layer_path(diff_id))? else { return Ok(None) };
         // Torn by a loss of power before the seal: as if it had not been written.

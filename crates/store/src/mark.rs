@@ -2,7 +2,7 @@
 
 use crate::disk;
 use crate::lease::Held;
-use crate::reach::Reached;
+use crate::reach::{Reached, Unreadable};
 use crate::{LocalStore, Result, SnapshotId};
 use digest::{CacheKey, DiffId, Digest};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -51,9 +51,9 @@ pub(crate) struct Inventory {
 }
 
 impl LocalStore {
-    pub(crate) fn inventory(&self) -> Result<Inventory> {
+    pub(crate) fn inventory(&self, unreadable: Unreadable) -> Result<Inventory> {
         let mut inventory = Inventory::default();
-        let mut reached = Reached::default();
+        let mut reached = Reached { unreadable, ..Reached::default() };
         for reference in self.list_refs()? {
             self.reach(reference.target.digest, &mut reached)?;
         }

@@ -57,6 +57,16 @@ impl PartialBlob {
         self.len = 0;
         Ok(())
     }
+    /// Add bytes. On a full disk those that are there already are given back: they would be in the way of
+    /// everything else, and the next attempt would not come further.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = self.write_all(bytes).map_err(|e| write_error(&self.path, e));
+        if matches!(written, Err(Error::NoSpace { .. })) {
+            // The error to report is the first one.
+            let _ = self.restart();
+        }
+        written
+    }
     /// Verify, sync and name the blob; see [`crate::BlobWriter::commit`]. Bytes that turn out to be
     /// wrong are dropped; where some are missing still, they are kept and the size is reported.
     pub fn commit(self) -> Result<(Digest, u64)> {

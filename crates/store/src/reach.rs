@@ -9,6 +9,16 @@ use std::collections::HashSet;
 /// Manifests larger than this are not looked into (registries refuse those above 4 MiB).
 pub(crate) const LARGEST: u64 = 16 << 20;
 
+/// What to do about a manifest that the disk can't read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Unreadable {
+    /// What it reaches is unknown, so nothing can be said to be garbage.
+    #[default]
+    Stop,
+    /// It reaches nothing.
+    Skip,
+}
+
 /// Blobs and layers that are reached from some manifest.
 #[derive(Debug, Default)]
 pub(crate) struct Reached {
@@ -16,10 +26,11 @@ pub(crate) struct Reached {
     pub layers: HashSet<DiffId>,
     /// Those of the blobs that are configurations.
     pub configs: HashSet<Digest>,
+    pub unreadable: Unreadable,
 }
 
 impl LocalStore {
-    /// Add what `digest` reaches. Absent and unreadable blobs reach nothing, so a partial image (one
+    /// Add what `digest` reaches. Absent blobs and those that are no JSON reach nothing, so a partial image (one
     /// platform of an index) is fine.
     pub(crate) fn reach(&self, digest: Digest, into: &mut Reached) -> Result<()> {
         let mut todo = vec![digest];
@@ -30,7 +41,11 @@ impl LocalStore {
             if !matches!(self.peek_blob(&digest)?, Some(size) if size <= LARGEST) {
                 continue;
             }
-            let Some(value) = self.json_blob(&digest)? else { continue };
+            let value = match self.json_blob(&digest) {
+                Err(_) if into.unreadable == Unreadable::Skip => None,
+                other => other?,
+            };
+            let Some(value) = value else { continue };
             if let Some(diffs) = value.pointer("/rootfs/diff_ids").and_then(Value::as_array) {
                 into.layers.extend(diffs.iter().filter_map(|d| d.as_str()?.parse::<DiffId>().ok()));
             }

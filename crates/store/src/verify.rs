@@ -2,10 +2,12 @@
 
 use crate::error::Context;
 use crate::mark::EntryId;
+use crate::reach::{Reached, Unreadable};
 use crate::refs::RefV1;
 use crate::{LocalStore, Result, SnapshotId, SnapshotV1, disk, sealed};
 use digest::{CacheKey, DiffId, Digest};
 use rayon::prelude::*;
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -231,7 +233,7 @@ impl LocalStore {
             VerifyOptions::Repair => Some(self.exclusive()?),
             VerifyOptions::Report => None,
         };
-        let inventory = self.inventory()?;
+        let inventory = self.inventory(Unreadable::Skip)?;
         report.records = (inventory.entries.len() + inventory.broken.len()) as u64;
         for id in inventory.broken {
             if guard.is_some() && disk::remove_file(&self.entry_path(&id))? {
@@ -269,11 +271,12 @@ impl LocalStore {
                 report.findings.push(Finding::DanglingRef { name, digest });
                 continue;
             }
-            let mut reached = crate::reach::Reached::default();
+            let mut reached = Reached { unreadable: Unreadable::Skip, ..Reached::default() };
             self.reach(digest, &mut reached)?;
             let mut absent = Vec::new();
+            let unpacked = self.unpacked(&reached)?;
             for blob in &reached.blobs {
-                if self.peek_blob(blob)?.is_none() {
+                if !unpacked.contains(blob) && self.peek_blob(blob)?.is_none() {
                     absent.push(*blob);
                 }
             }
@@ -287,6 +290,22 @@ impl LocalStore {
             }));
         }
         Ok(())
+    }
+}
+
+impl LocalStore {
+    /// Blobs of layers whose files are here, which are made of these when they are wanted.
+    fn unpacked(&self, reached: &Reached) -> Result<HashSet<Digest>> {
+        let mut out = HashSet::new();
+        for diff_id in &reached.layers {
+            if let Some(record) = self.peek_layer(diff_id)?
+                && record.snapshot.is_some()
+            {
+                out.insert(diff_id.0);
+                out.extend(self.known_blobs(diff_id)?);
+            }
+        }
+        Ok(out)
     }
 }
 

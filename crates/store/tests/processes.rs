@@ -195,7 +195,7 @@ fn kill_at_random_moments_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("s");
     build(&root, 1);
-    for round in 0..25u64 {
+    for round in 0..if is_long() { 1000 } else { 25u64 } {
         let mut c = child(&format!("loop:{round}"), &root);
         std::thread::sleep(Duration::from_millis(5 + round * 37 % 60));
         c.kill().unwrap();
@@ -217,8 +217,14 @@ fn kill_at_the_system_calls_of_a_collection() {
     kill_at_system_calls("gc:0");
 }
 
-/// One would be every call, which is too much for each run of the tests.
-const STEP: u32 = 6;
+/// Every call is too much for each run of the tests; `cargo xtask torture` does it.
+fn step() -> u32 {
+    if is_long() { 1 } else { 6 }
+}
+
+fn is_long() -> bool {
+    std::env::var("CTRBUILD_TORTURE").is_ok_and(|length| length == "long")
+}
 
 fn kill_at_system_calls(what: &str) {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
@@ -251,7 +257,7 @@ fn kill_at_system_calls(what: &str) {
         }
         assert!(open(&root).get_ref("image1").unwrap().is_some());
         check(&root);
-        at += STEP;
+        at += step();
     }
     eprintln!("{what}: killed {killed} times, the last before call {at}");
     assert!(killed > 5 && survived == 3);

@@ -274,7 +274,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
     let child = worker
         .runtime()?
         .spawn(spec, Stdio { stdout: stdout_end, stderr: stderr_end })
-        .map_err(|e| spawn_failed(e, vertex, exec))?;
+        .map_err(|e| spawn_failed(worker.store(), e, vertex, exec))?;
     let pumps = [(stdout, LogStream::Stdout), (stderr, LogStream::Stderr)]
         .into_iter()
         .map(|(from, stream)| {
@@ -341,6 +341,8 @@ fn give_up(worker: &LocalWorker, job: &Job, failed: Failed, base: Vec<SnapshotId
         _ => {}
     }
     hints.extend(by_signal(status));
+    // The step's own words may be anything.
+    hints.extend(crate::image::is_full(worker.store()));
     if let Some(path) = &path {
         hints.push(format!("the whole log is in {}", path.display()));
     }
@@ -518,7 +520,7 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), ErrorKind> {
 }
 
 /// A program that could not be started: said like the runtimes people know.
-fn spawn_failed(e: sandbox::Error, vertex: &Vertex, exec: &ExecOp) -> ErrorKind {
+fn spawn_failed(store: &store::LocalStore, e: sandbox::Error, vertex: &Vertex, exec: &ExecOp) -> ErrorKind {
     let (message, mut hint) = match e {
         sandbox::Error::NotInPath { .. } | sandbox::Error::Exec { .. } => (e.to_string(), e.hint()),
         sandbox::Error::User { .. } if sandbox::userns::single_id() => {
@@ -534,6 +536,8 @@ fn spawn_failed(e: sandbox::Error, vertex: &Vertex, exec: &ExecOp) -> ErrorKind 
     {
         hint = Some(better);
     }
+    // Mount points and such are made in the store.
+    hint = crate::image::is_full(store).or(hint);
     ErrorKind::Other {
         message: format!("process {:?} could not be started: {message}", exec.args.join(" ")),
         hint,

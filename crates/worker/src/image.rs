@@ -142,9 +142,26 @@ impl LocalWorker {
             observer.event(Event::Transfer { vertex, what: &name, done, total });
         };
         self.config.blobs.fetch(self.store(), &origin, &blob, Arc::new(progress)).await?;
-        let worker = self.clone();
-        let unpacked = par::blocking(move || worker.unpack(&blob, diff, created)).await?;
+        let unpack =
+            |worker: Arc<Self>, blob: Descriptor| par::blocking(move || worker.unpack(&blob, diff, created));
+        let unpacked = match unpack(self.clone(), blob.clone()).await {
+            // The blob in the store was damaged, so that unpacking could not but fail: once more with a new one.
+            Err(_) if self.clone().is_set_aside(blob.digest).await => {
+                self.config.blobs.fetch(self.store(), &origin, &blob, Arc::new(|_, _| {})).await?;
+                unpack(self.clone(), blob).await?
+            }
+            other => other?,
+        };
         Ok((unpacked, chain))
+    }
+
+    /// Whether a blob was damaged, and is out of the way now.
+    async fn is_set_aside(self: Arc<Self>, digest: Digest) -> bool {
+        let check = move || {
+            let checked = self.store().check_blob(&digest);
+            matches!(checked, Err(store::Error::Damaged { .. } | store::Error::MissingBlob(_)))
+        };
+        par::blocking(check).await
     }
 
     fn known_layer(&self, diff: &DiffId, chain: Option<ChainId>) -> Result<Option<SnapshotId>, ErrorKind> {
@@ -160,7 +177,13 @@ impl LocalWorker {
 
     fn unpack(&self, blob: &Descriptor, diff: DiffId, created: Option<u64>) -> Result<Unpacked, ErrorKind> {
         let store = self.store();
-        let failed = |e: &layer::Error| layer_error(&format!("can't unpack layer {}: ", blob.digest), e);
+        let failed = |e: &layer::Error| {
+            let full = match e.is_no_space() {
+                true => format!("no space left in the store {}: ", store.root().display()),
+                false => String::new(),
+            };
+            layer_error(&format!("{full}can't unpack layer {}: ", blob.digest), e)
+        };
         let reader = store.blob_reader(&blob.digest).map_err(|e| store_error(&e))?;
         let (plain, _) = layer::decompress::decompress(reader, Default::default())
             .map_err(|e| failed(&layer::Error::Source(e)))?;
@@ -242,6 +265,20 @@ impl LocalWorker {
         }
         Ok(id)
     }
+}
+
+/// A word for people whose disk is full; by the look of it, since a step may say anything.
+pub(crate) fn is_full(store: &LocalStore) -> Option<String> {
+    let stat = rustix::fs::statvfs(store.root()).ok()?;
+    let no_space = stat.f_bavail * stat.f_frsize < 256 << 10;
+    // Some file systems have no count of inodes.
+    let no_inodes = stat.f_files > 0 && stat.f_favail < 8;
+    (no_space || no_inodes).then(|| {
+        format!(
+            "there is no space left on the disk of the store {}: free some with `ctrbuild prune -a`, or move the store",
+            store.root().display()
+        )
+    })
 }
 
 fn meta(report: &UnpackReport, created: Option<u64>) -> SnapshotMeta {

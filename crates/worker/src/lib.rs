@@ -37,6 +37,7 @@ pub use failed::{Entered, FailedStep, KeptNetwork, must_be_empty};
 pub use image::{BlobOrigin, FetchError, RemoteLayer, pack_options, unpack_options};
 pub use imported::ImportedCache;
 pub use log::LogDir;
+pub use passwd::{User, owner, process_user};
 pub use select::{Entry, Kind, Selected, Tree, TreeKind};
 pub use snapshotter::{Prepared, Snapshotter, SnapshotterKind};
 pub use ssh::SshAgent;
