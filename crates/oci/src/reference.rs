@@ -137,9 +137,14 @@ impl Reference {
         if self.domain != DEFAULT_DOMAIN {
             return self.repository();
         }
-        match self.path.strip_prefix(OFFICIAL) {
-            Some(name) if !name.contains('/') => name.to_string(),
-            _ => self.path.clone(),
+        let short = match self.path.strip_prefix(OFFICIAL) {
+            Some(name) if !name.contains('/') => name,
+            _ => &self.path,
+        };
+        // A first part that looks like a domain would be taken for one.
+        match split_domain(short).1 == self.path {
+            true => short.to_string(),
+            false => self.repository(),
         }
     }
     /// The whole reference as people write it.
@@ -277,6 +282,7 @@ mod tests {
     #[test]
     fn normalises_as_docker_does() {
         for (text, full, familiar) in [
+            ("docker.io/cr.io/app:3", "docker.io/cr.io/app:3", "docker.io/cr.io/app:3"),
             ("busybox", "docker.io/library/busybox", "busybox"),
             ("busybox:1", "docker.io/library/busybox:1", "busybox:1"),
             ("docker.io/busybox", "docker.io/library/busybox", "busybox"),
