@@ -17,7 +17,7 @@ const FLOORS: &[(u8, &[&str])] = &[
 ];
 
 /// For tests and chores only: nothing that ships depends on these.
-const DEVELOPMENT: &[&str] = &["testkit", "xtask"];
+const DEVELOPMENT: &[&str] = &["fuzzing", "testkit", "xtask"];
 
 /// The only crate with unsafe code.
 const UNSAFE: &str = "sandbox";

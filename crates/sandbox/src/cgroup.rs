@@ -44,20 +44,22 @@ impl Hierarchies {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
         let own = std::fs::read("/proc/self/cgroup").unwrap_or_default();
         let (mounts, own) = (String::from_utf8_lossy(&mounts), String::from_utf8_lossy(&own));
-        let own: Vec<(Vec<&str>, &str)> = own
-            .lines()
-            .filter_map(|line| {
-                let mut parts = line.splitn(3, ':').skip(1);
-                Some((parts.next()?.split(',').collect(), parts.next()?))
-            })
-            .collect();
-        let place = |controller: &str, root: &str| -> PathBuf {
-            let path =
-                own.iter().find(|(names, _)| names.contains(&controller)).map_or("/", |(_, path)| path);
-            // A path outside of the mount's root (`/..`, or another branch) can't be reached: take the root.
-            let path = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
-            path.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect()
-        };
+        let mut found = Hierarchies::parse(&mounts, &own);
+        if found.v2.is_none() {
+            // Not mounted, but perhaps there: a detached mount is enough. Its root is that of the cgroup namespace.
+            if let Ok(fd) = crate::overlay::new_filesystem("cgroup2", &[], MountAttrFlags::empty())
+                && let Ok(fd) = open_dir(&fd, Path::new("."))
+            {
+                found.v2 = Some((fd, place(&own_paths(&own), "", "/")));
+            }
+        }
+        found
+    }
+
+    /// The hierarchies of these two texts.
+    fn parse(mounts: &str, own: &str) -> Hierarchies {
+        let own = own_paths(own);
+        let place = |controller: &str, root: &str| place(&own, controller, root);
         let mut found = Hierarchies { v2: None, v1: Vec::new() };
         for line in mounts.lines() {
             // 34 25 0:29 / /sys/fs/cgroup/memory rw,nosuid shared:9 - cgroup cgroup rw,memory
@@ -82,14 +84,6 @@ impl Hierarchies {
                 }
             }
         }
-        if found.v2.is_none() {
-            // Not mounted, but perhaps there: a detached mount is enough. Its root is that of the cgroup namespace.
-            if let Ok(fd) = crate::overlay::new_filesystem("cgroup2", &[], MountAttrFlags::empty())
-                && let Ok(fd) = open_dir(&fd, Path::new("."))
-            {
-                found.v2 = Some((fd, place("", "/")));
-            }
-        }
         found
     }
 
@@ -97,6 +91,30 @@ impl Hierarchies {
     pub fn v1_mounts(&self) -> impl Iterator<Item = (&[String], &Path)> {
         self.v1.iter().map(|(controllers, mount, _)| (controllers.as_slice(), mount.as_path()))
     }
+}
+
+/// Our own cgroups, by their controllers.
+fn own_paths(text: &str) -> Vec<(Vec<&str>, &str)> {
+    let parse = |line| {
+        let mut parts = str::splitn(line, 3, ':').skip(1);
+        Some((parts.next()?.split(',').collect(), parts.next()?))
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+/// Where our own cgroup is below a mount that shows the hierarchy from `root` on.
+fn place(own: &[(Vec<&str>, &str)], controller: &str, root: &str) -> PathBuf {
+    let path = own.iter().find(|(names, _)| names.contains(&controller)).map_or("/", |(_, path)| path);
+    // A path outside of the mount's root (`/..`, or another branch) can't be reached: take the root.
+    let path = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
+    path.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect()
+}
+
+/// For fuzzing: how many hierarchies these texts of `/proc/self/mountinfo` and `/proc/self/cgroup` show.
+#[doc(hidden)]
+pub fn count_hierarchies(mounts: &str, own: &str) -> usize {
+    let found = Hierarchies::parse(mounts, own);
+    found.v1.len() + usize::from(found.v2.is_some())
 }
 
 fn open_dir(at: impl AsFd, path: &Path) -> io::Result<OwnedFd> {

@@ -31,6 +31,8 @@ mod tap;
 pub mod userns;
 mod wire;
 
+#[doc(hidden)]
+pub use cgroup::count_hierarchies;
 pub use error::Error;
 pub use netns::IsolatedNetwork;
 pub use outside::OutsideNetwork;

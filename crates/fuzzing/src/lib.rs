@@ -1,0 +1,36 @@
+//! What is fuzzed: functions that take any bytes and panic where a promise is broken.
+//!
+//! Two drivers share them: the targets of libFuzzer in `fuzz/`, and `tests/short.rs`, which mutates seeds by a
+//! small generator of its own on any compiler, for some seconds in every run of the tests.
+//!
+//! Deliberately not here: anything that ships.
+#![forbid(unsafe_code)]
+
+mod archive;
+mod image;
+mod machine;
+mod recipe;
+
+pub use archive::{extract, layer};
+pub use image::{config, document, platform, reference};
+pub use machine::{mountinfo, passwd, records};
+pub use recipe::{ignore, parse, word};
+
+/// A function and the name of its target.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    ("archive_extract", extract),
+    ("archive_layer", layer),
+    ("dockerfile_ignore", ignore),
+    ("dockerfile_parse", parse),
+    ("dockerfile_word", word),
+    ("image_config", config),
+    ("image_document", document),
+    ("image_platform", platform),
+    ("image_reference", reference),
+    ("machine_mountinfo", mountinfo),
+    ("machine_passwd", passwd),
+    ("store_records", records),
+];

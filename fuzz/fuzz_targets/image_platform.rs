@@ -1,0 +1,4 @@
+//! Platforms; see `fuzzing::platform`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzzing::platform(bytes));
