@@ -7,6 +7,7 @@ mod attacks;
 mod builder;
 mod foreign;
 mod network;
+mod layouts;
 #[allow(dead_code)]
 #[path = "../e2e/place.rs"]
 mod place;
