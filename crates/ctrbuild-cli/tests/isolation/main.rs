@@ -6,8 +6,8 @@
 mod attacks;
 mod builder;
 mod foreign;
-mod network;
 mod layouts;
+mod network;
 #[allow(dead_code)]
 #[path = "../e2e/place.rs"]
 mod place;
