@@ -27,7 +27,7 @@ fn halves(bytes: &[u8]) -> (String, String) {
 pub fn word(bytes: &[u8]) {
     let (word, value) = halves(bytes);
     let variables = BTreeMap::from([("a".to_owned(), value), ("b".to_owned(), String::new())]);
-    let lexer = Lexer::new(if bytes.len() % 2 == 0 { '`' } else { '\\' });
+    let lexer = Lexer::new(if bytes.len().is_multiple_of(2) { '`' } else { '\\' });
     if let Ok(expansion) = lexer.expand(&word, &variables) {
         assert!(expansion.text.len() <= MAX_WORD_BYTES);
     }

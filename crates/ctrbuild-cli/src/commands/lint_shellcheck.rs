@@ -35,6 +35,9 @@ pub struct Program {
     failure: Mutex<Option<Error>>,
 }
 
+/// A script, and what was said of it.
+type Answer = (Snippet, Arc<[Comment]>);
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -72,7 +75,7 @@ impl Program {
         locked(&self.failure).take()
     }
 
-    fn answers(&self, snippets: &[Snippet]) -> Result<Vec<(Snippet, Arc<[Comment]>)>, Error> {
+    fn answers(&self, snippets: &[Snippet]) -> Result<Vec<Answer>, Error> {
         let folder = Folder::new()?;
         for (number, snippet) in snippets.iter().enumerate() {
             let path = folder.0.join(number.to_string());

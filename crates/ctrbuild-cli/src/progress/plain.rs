@@ -183,9 +183,10 @@ impl Observer for PlainGraph {
             }),
             Event::Failed { vertex, took, message } => self.step(vertex, |s| {
                 s.flush();
-                let used = s.used.take().map(|u| used(&u)).unwrap_or_default();
                 line(format_args!("#{} ERROR: {}", s.number, sanitize(message)));
-                line(format_args!("#{} FAILED {:.1}s{used}", s.number, took.as_secs_f64()));
+                if let Some(usage) = s.used.take() {
+                    line(format_args!("#{} FAILED {:.1}s{}", s.number, took.as_secs_f64(), used(&usage)));
+                }
             }),
         }
     }

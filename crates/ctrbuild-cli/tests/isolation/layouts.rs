@@ -25,13 +25,15 @@ fn steps_and_limits_under_every_layout() {
     }
     for (layout, mounts) in LAYOUTS {
         // A controller is either free for v2 or bound to v1, whatever is mounted; binding takes the mounting.
+        // The hierarchies are those of the whole machine: builders of other tests have their cgroups there too.
         let script = format!(
             "mount --make-rprivate / || exit 9; umount -R /sys/fs/cgroup 2>/dev/null\n\
              v1() {{ mount -t tmpfs cgroups /sys/fs/cgroup || exit 9; for c in memory pids cpu cpuset; do mkdir /sys/fs/cgroup/$c; \
              mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c || rmdir /sys/fs/cgroup/$c; done; }}\n{mounts} || exit 9\n\
-             {program} build --progress=plain --no-cache plain || exit 1\n\
-             {program} build --no-cache --memory 32m hog; echo hog $?; {program} build --no-cache --pids-limit 20 fork; echo fork $?\n\
-             find /sys/fs/cgroup -name 'ctrbuild-*' -type d | sed 's/^/left /'\n"
+             own=; build() {{ {program} build --no-cache \"$@\" & own=\"$own $!\"; wait $!; }}\n\
+             build --progress=plain plain || exit 1\n\
+             build --memory 32m hog; echo hog $?; build --pids-limit 20 fork; echo fork $?\n\
+             for pid in $own; do find /sys/fs/cgroup -name \"ctrbuild-*-$pid-*\" -type d | sed 's/^/left /'; done\n"
         );
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", &script]).current_dir(b.place.dir.path()).env_clear();
