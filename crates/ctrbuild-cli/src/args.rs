@@ -576,15 +576,25 @@ pub struct InstallArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct PruneArgs {
-    /// Also cache records that were used lately
+    /// Also cache that was used lately
     #[arg(short, long)]
     pub all: bool,
-    /// Only what was not used for so many hours
-    #[arg(long, value_name = "HOURS")]
-    pub unused_for: Option<u64>,
-    /// Keep at most so many bytes
-    #[arg(long, value_name = "BYTES")]
+    /// Also cache that was not used for so long: 90m, 36h, 7d; a plain number is hours
+    #[arg(long, value_name = "DURATION")]
+    pub unused_for: Option<String>,
+    /// Also cache that was made so long ago
+    #[arg(long, value_name = "DURATION")]
+    pub older_than: Option<String>,
+    /// Also cache for which this holds: until=DURATION|TIME, unused-for=DURATION,
+    /// kind=cache|layer|mount|download
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// Remove cache, the longest unused first, until the store takes no more than this: 20g
+    #[arg(long, value_name = "BYTES", alias = "max-used-space")]
     pub keep_storage: Option<String>,
+    /// Remove cache, the longest unused first, until so much is free on its disk
+    #[arg(long, value_name = "BYTES")]
+    pub min_free_space: Option<String>,
     /// Only say what would be removed
     #[arg(long)]
     pub dry_run: bool,
@@ -610,6 +620,14 @@ pub enum StoreCommand {
         /// Set aside what is damaged, put together and fetch again what can be, and say what can't
         #[arg(long)]
         repair: bool,
+    },
+    /// Keep files once that are equal in several layers. `prune` does this too
+    Dedup,
+    /// Move the store to a folder that does not exist yet; the old one then leads there
+    Move {
+        /// On any file system that can hold a store
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
     },
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Whether this process may do as it likes on the host.
 pub fn is_root() -> bool {
@@ -153,9 +154,48 @@ pub fn bytes(text: &str) -> Option<u64> {
     (number >= 0.0 && number.is_finite()).then_some((number * unit as f64) as u64)
 }
 
+/// `90s`, `1h30m`, `7d`, `2w`; a number alone is hours.
+pub fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(hours) = text.parse::<u64>() {
+        return hours.checked_mul(3600).map(Duration::from_secs);
+    }
+    let mut total = 0u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit = rest[digits..].chars().next()?;
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            'w' => 604_800,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(seconds)?)?;
+        rest = &rest[digits + 1..];
+    }
+    (!text.is_empty()).then(|| Duration::from_secs(total))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, want) in
+            [("90s", 90), ("1h30m", 5400), ("7d", 604_800), ("2w", 1_209_600), ("24", 86_400), ("0", 0)]
+        {
+            assert_eq!(duration(text), Some(Duration::from_secs(want)), "{text}");
+        }
+        for bad in ["", "h", "5x", "-1h", "1h30", "1.5h", "99999999999999999999h", "9999999999999999w", "5ä"]
+        {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn sizes() {

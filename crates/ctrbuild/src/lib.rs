@@ -9,6 +9,7 @@ mod blobs;
 mod build;
 mod compose;
 mod context;
+pub mod dedup;
 mod error;
 mod export;
 pub mod housekeeping;
@@ -16,6 +17,7 @@ pub mod images;
 mod lookup;
 pub mod mend;
 pub mod os_image;
+pub mod relocate;
 mod remote_files;
 mod shared_cache;
 

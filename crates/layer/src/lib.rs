@@ -4,6 +4,7 @@
 //! - [`unpack`]: a layer tar becomes such a folder, independent of the layers below it;
 //! - [`settle`]: what a layer leaves to those below it;
 //! - [`stack`]: layers copied into one folder where overlay is refused; [`diff`]: such a folder, changed, as a layer;
+//! - [`mirror`]: folders copied, compared and linked as they are, mark for mark;
 //! - [`extract`]: an archive is extracted into an existing root file system;
 //! - [`compress`], [`decompress`]: gzip, zstd and what else archives come in;
 //! - [`tree`]: hashes of files that decide what a cached step is.
@@ -23,6 +24,7 @@ mod error;
 pub mod extract;
 mod fsat;
 mod ids;
+pub mod mirror;
 pub mod pack;
 mod pax;
 mod read;

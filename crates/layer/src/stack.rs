@@ -303,6 +303,13 @@ pub(crate) fn copy_leaf(dir: &OwnedFd, name: &[u8], stat: &Stat, from: &Path, pa
         set_xattrs(&fd, &xattrs, path)?;
         return rustix::fs::futimens(&fd, &times(fsat::mtime(stat))).at("set the time of", path);
     }
+    make_node(dir, name, stat, from, path)
+}
+
+/// Make a link, device, FIFO or socket as `from` is one, with its owner, mode and time.
+pub(crate) fn make_node(dir: &OwnedFd, name: &[u8], stat: &Stat, from: &Path, path: &[u8]) -> Result<()> {
+    let kind = fsat::file_type(stat);
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
     if kind.is_symlink() {
         let target = rustix::fs::readlink(from, Vec::new()).at_path("read", from)?;
         rustix::fs::symlinkat(target.as_c_str(), dir, name).at("create", path)?;
@@ -319,7 +326,7 @@ pub(crate) fn copy_leaf(dir: &OwnedFd, name: &[u8], stat: &Stat, from: &Path, pa
 }
 
 /// Shares the blocks where the file system can, and else copies what is no hole.
-fn copy_content(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> rustix::io::Result<()> {
+pub(crate) fn copy_content(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> rustix::io::Result<()> {
     /// Set once a clone was refused, as it would be for each file.
     static NO_CLONES: AtomicBool = AtomicBool::new(false);
     let size = u64::try_from(stat.st_size).unwrap_or(0);

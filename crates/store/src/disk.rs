@@ -201,11 +201,21 @@ pub fn set_mtime(path: &Path, time: SystemTime) -> io::Result<()> {
     Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Bytes on disk of a tree: allocated blocks, each inode once.
-pub fn tree_usage(dir: &Path) -> u64 {
+/// What a tree takes on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TreeUsage {
+    /// Bytes of allocated blocks; of a file that has names elsewhere too, the share of the names here.
+    pub bytes: u64,
+    /// Bytes that it would take in addition if each of its files were its own.
+    pub saved: u64,
+}
+
+/// Bytes on disk of all that is below `dir`.
+pub fn tree_usage(dir: &Path) -> TreeUsage {
     use std::os::unix::fs::MetadataExt;
-    let mut total = 0;
-    let mut linked = std::collections::HashSet::new();
+    let mut usage = TreeUsage::default();
+    // Of files with several names: how many are here and in all, and their bytes.
+    let mut linked: std::collections::HashMap<(u64, u64), (u64, u64, u64)> = std::collections::HashMap::new();
     let mut todo = vec![dir.to_path_buf()];
     while let Some(dir) = todo.pop() {
         let Ok(entries) = fs::read_dir(&dir) else { continue };
@@ -213,13 +223,20 @@ pub fn tree_usage(dir: &Path) -> u64 {
             let Ok(meta) = entry.metadata() else { continue };
             if meta.is_dir() {
                 todo.push(entry.path());
-            } else if meta.nlink() > 1 && !linked.insert(meta.ino()) {
+            } else if meta.nlink() > 1 {
+                linked.entry((meta.dev(), meta.ino())).or_insert((0, meta.nlink(), meta.blocks() * 512)).0 +=
+                    1;
                 continue;
             }
-            total += meta.blocks() * 512;
+            usage.bytes += meta.blocks() * 512;
         }
     }
-    total
+    for (here, all, bytes) in linked.into_values() {
+        let share = bytes * here.min(all) / all;
+        usage.bytes += share;
+        usage.saved += bytes - share;
+    }
+    usage
 }
 
 /// Bytes on disk of one file or folder by itself.

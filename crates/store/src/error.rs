@@ -36,6 +36,21 @@ pub enum Error {
     /// The store on disk is of a kind that this program does not know.
     #[error("the store `{}` has format {found}, which this program cannot use", path.display())]
     Format { path: PathBuf, found: String },
+    /// Another process uses the store, which what was asked for can't share.
+    #[error("the store `{}` is in use by another process", path.display())]
+    Busy { path: PathBuf },
+    /// The store went elsewhere while this process had it open.
+    #[error("the store `{}` was moved while it was in use", path.display())]
+    Moved { path: PathBuf },
+    /// What is left here says that the store is elsewhere, but it is not.
+    #[error("the store `{}` was moved to `{}`, where there is none", path.display(), to.display())]
+    Lost { path: PathBuf, to: PathBuf },
+    /// The copy of a store that was being moved.
+    #[error("`{}` is an unfinished copy of the store `{}`", path.display(), of.display())]
+    Unfinished { path: PathBuf, of: PathBuf },
+    /// A store can't be moved there.
+    #[error("the store cannot be moved to `{}`: {reason}", to.display())]
+    Place { to: PathBuf, reason: &'static str },
     /// The store may only be read by this program.
     #[error("the store `{}` is read-only for this program", path.display())]
     ReadOnly { path: PathBuf },
@@ -62,6 +77,14 @@ impl Error {
             }
             Error::Damaged { .. } => Some("run `ctrbuild store verify --repair`, then build or pull again"),
             Error::Malformed { .. } => Some("run `ctrbuild store verify --repair`"),
+            Error::Busy { .. } => Some("wait until builds and other commands on this store have ended"),
+            Error::Moved { .. } => Some("run the command again: it finds the new place by itself"),
+            Error::Lost { .. } => Some(
+                "mount the disk that it is on; or delete the old folder, and an empty store is made there",
+            ),
+            Error::Unfinished { .. } => {
+                Some("run `ctrbuild store move` to it again, or delete it: the store is where it was")
+            }
             Error::Format { .. } => Some("use a newer ctrbuild, or another folder for the store"),
             Error::ReadOnly { .. } => Some("a newer ctrbuild upgraded this store; use that one to change it"),
             Error::Io { source, .. } => match Errno::from_io_error(source) {

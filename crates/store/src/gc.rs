@@ -7,6 +7,7 @@
 
 use crate::disk;
 use crate::mark::{Entry, EntryId, Inventory, Object};
+use crate::mounts::MountFolder;
 use crate::reach::Unreadable;
 use crate::{LocalStore, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,6 +15,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 /// Abandoned partial downloads are kept for this long, unless a policy removes what was used later.
 const PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Most times that a collection goes on for the sake of a cap.
+const MOST_PASSES: usize = 64;
 
 /// What to remove besides garbage (which nothing reaches any more, and which always goes).
 ///
@@ -25,16 +28,42 @@ pub struct GcPolicy {
     pub unused_for: Option<Duration>,
     /// Match entries that were made at least this long ago.
     pub older_than: Option<Duration>,
-    /// Stop once the store's objects take no more bytes than this.
+    /// Stop once the store takes no more bytes than this. What nothing can remove (logs, records, what is in use)
+    /// counts too.
     pub keep_bytes: Option<u64>,
+    /// Evict entries of these kinds only.
+    pub kinds: Kinds,
+}
+
+/// A set of kinds of entries. By default it has all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kinds(u16);
+
+impl Default for Kinds {
+    fn default() -> Self {
+        Kinds::ALL
+    }
+}
+
+impl Kinds {
+    pub const ALL: Kinds = Kinds(u16::MAX);
+    pub const NONE: Kinds = Kinds(0);
+
+    #[must_use]
+    pub const fn with(self, kind: Kind) -> Kinds {
+        Kinds(self.0 | 1 << kind as u16)
+    }
+    pub const fn has(self, kind: Kind) -> bool {
+        self.0 & 1 << kind as u16 != 0
+    }
 }
 
 impl GcPolicy {
     /// Remove only what nothing reaches.
-    pub const GARBAGE: GcPolicy = GcPolicy { unused_for: None, older_than: None, keep_bytes: None };
+    pub const GARBAGE: GcPolicy =
+        GcPolicy { unused_for: None, older_than: None, keep_bytes: None, kinds: Kinds::ALL };
     /// Remove all that neither a reference nor a running process keeps.
-    pub const ALL: GcPolicy =
-        GcPolicy { unused_for: Some(Duration::ZERO), older_than: None, keep_bytes: None };
+    pub const ALL: GcPolicy = GcPolicy { unused_for: Some(Duration::ZERO), ..GcPolicy::GARBAGE };
 
     fn evicts(&self) -> bool {
         *self != GcPolicy::GARBAGE
@@ -56,6 +85,9 @@ pub enum Kind {
     Quarantined,
     /// Folders of `RUN --mount=type=cache`.
     CacheMount,
+    /// What was fetched to install base images.
+    Download,
+    Log,
 }
 
 /// One thing that a collection removed, or would remove.
@@ -73,7 +105,7 @@ pub struct GcReport {
     pub removed: Vec<Removed>,
     /// Bytes on disk that were, or would be, freed.
     pub freed: u64,
-    /// Bytes on disk of the objects that stay.
+    /// Bytes on disk of all that stays.
     pub kept: u64,
 }
 
@@ -85,28 +117,40 @@ pub struct Usage {
     pub bytes: u64,
     /// Bytes on disk that `gc(&GcPolicy::ALL)` would free now.
     pub reclaimable: u64,
+    /// Bytes that would be taken in addition if equal files were not kept once.
+    pub saved: u64,
 }
 
 impl LocalStore {
     /// Collect by `policy`. Safe beside running builds in any process: what they hold stays.
     pub fn gc(&self, policy: &GcPolicy) -> Result<GcReport> {
         self.check_writable()?;
+        let mut report = GcReport::default();
+        // Files that several layers share go with the last of them: what a layer's removal was counted for may still be
+        // there, and is measured anew.
+        for _ in 0..MOST_PASSES {
+            let shared = self.collect(policy, &mut report)?;
+            if !shared || policy.keep_bytes.is_none() {
+                break;
+            }
+        }
+        report.freed = report.removed.iter().map(|r| r.bytes).sum();
+        Ok(report)
+    }
+
+    /// Whether a layer was removed that had files in common with others.
+    fn collect(&self, policy: &GcPolicy, report: &mut GcReport) -> Result<bool> {
         // The lease first: it cannot be made under the exclusive lock. A full disk may refuse it, and
         // collecting must work then too.
         let _ = self.lease_id();
-        let mut report = GcReport::default();
         let age = policy.unused_for.map_or(PARTIAL_AGE, |unused_for| unused_for.min(PARTIAL_AGE));
-        let (count, bytes) = self.drop_old_partials(age)?;
-        if count > 0 {
-            report.removed.push(Removed { kind: Kind::Partial, id: format!("{count} downloads"), bytes });
-        }
-        self.drop_dead_key_locks()?;
-        if let Some(unused_for) = policy.unused_for {
-            for (id, path, bytes) in self.drop_mounts(unused_for)? {
-                disk::remove_tree(&path)?;
-                report.removed.push(Removed { kind: Kind::CacheMount, id, bytes });
+        if policy.kinds.has(Kind::Partial) {
+            let (count, bytes) = self.drop_old_partials(age)?;
+            if count > 0 {
+                report.removed.push(Removed { kind: Kind::Partial, id: format!("{count} downloads"), bytes });
             }
         }
+        self.drop_dead_key_locks()?;
         // Measured before the lock, since that reads every folder of a new snapshot; the sizes are
         // noted, so that the second measurement costs nothing.
         for name in disk::names(&self.path("snapshots"))? {
@@ -114,20 +158,42 @@ impl LocalStore {
                 self.snapshot_usage(&id);
             }
         }
+        let others = if policy.keep_bytes.is_some() { self.other_bytes()? } else { 0 };
         let guard = self.exclusive()?;
         // What a damaged reference keeps is not known, so nothing can be said to be garbage.
         self.check_refs()?;
         let mut doomed = self.reap(&guard)?;
         let inventory = self.inventory(Unreadable::Stop)?;
-        let plan = Plan::new(&inventory, policy, self.now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut plan = Plan::new(&inventory, policy, now, others);
         for id in inventory.broken.iter().chain(&plan.evicted) {
-            disk::remove_file(&self.entry_path(id))?;
+            if !matches!(id, EntryId::Mount(_)) {
+                disk::remove_file(&self.entry_path(id))?;
+            }
         }
+        let mut shared = false;
+        let mut busy = Vec::new();
         for (object, _) in &plan.garbage {
             match object {
                 Object::Blob(digest) => drop(disk::remove_file(&self.blob_path(digest))?),
-                Object::Snapshot(id) => doomed.push(self.to_trash(&self.snapshot_dir(id))?),
+                Object::Snapshot(id) => {
+                    shared |= inventory.saved.contains_key(id);
+                    doomed.push(self.to_trash(&self.snapshot_dir(id))?);
+                }
+                Object::Mount(path, name) => {
+                    let folder = MountFolder { path: path.clone(), name: name.clone(), used: self.now() };
+                    // Locked until it is out of sight, so that nobody begins to use it.
+                    match folder.try_lock() {
+                        Some(_lock) => doomed.push(self.to_trash(path)?),
+                        None => busy.push(object.clone()),
+                    }
+                }
             }
+        }
+        plan.garbage.retain(|(object, _)| !busy.contains(object));
+        if shared {
+            // What is left of them has a larger share now.
+            inventory.saved.keys().try_for_each(|id| self.forget_usage(id))?;
         }
         self.drop_markers(&inventory, &plan)?;
         if !plan.evicted.is_empty() || !inventory.broken.is_empty() {
@@ -136,19 +202,40 @@ impl LocalStore {
         let trash = disk::names(&self.path("trash"))?.into_iter().map(|n| self.path("trash").join(n));
         doomed.extend(trash);
         drop(guard);
-        plan.describe(&inventory, &mut report);
+        plan.describe(&inventory, report);
         for path in doomed {
             disk::remove_tree(&path)?;
         }
-        Ok(report)
+        Ok(shared)
+    }
+
+    /// Bytes of all that no collection removes one by one.
+    fn other_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for folder in [
+            "layers-v1",
+            "cache-v1",
+            "index-v1",
+            "refs",
+            "batches",
+            "logs",
+            "os-image",
+            "partial",
+            "quarantine",
+        ] {
+            bytes += disk::tree_usage(&self.path(folder)).bytes;
+        }
+        Ok(bytes)
     }
 
     /// What [`LocalStore::gc`] would do now; changes nothing.
     pub fn gc_preview(&self, policy: &GcPolicy) -> Result<GcReport> {
         let inventory = self.inventory(Unreadable::Stop)?;
         let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let others = if policy.keep_bytes.is_some() { self.other_bytes()? } else { 0 };
         let mut report = GcReport::default();
-        Plan::new(&inventory, policy, now).describe(&inventory, &mut report);
+        Plan::new(&inventory, policy, now, others).describe(&inventory, &mut report);
+        report.freed = report.removed.iter().map(|r| r.bytes).sum();
         Ok(report)
     }
 
@@ -157,20 +244,16 @@ impl LocalStore {
         let inventory = self.inventory(Unreadable::Stop)?;
         let mut usage: BTreeMap<Kind, Usage> = BTreeMap::new();
         for (object, bytes) in &inventory.objects {
-            let kind = match object {
-                Object::Blob(_) => Kind::Blob,
-                Object::Snapshot(_) => Kind::Snapshot,
-            };
+            let kind = object.kind();
             let reclaimable = if inventory.rooted.contains(object) { 0 } else { *bytes };
             usage.entry(kind).or_default().add(*bytes, reclaimable);
         }
-        for entry in &inventory.entries {
+        if let Some(snapshots) = usage.get_mut(&Kind::Snapshot) {
+            snapshots.saved = inventory.saved.values().sum();
+        }
+        for entry in inventory.entries.iter().filter(|e| !matches!(e.id, EntryId::Mount(_))) {
             let bytes = disk::own_usage(&self.entry_path(&entry.id));
             usage.entry(entry.kind()).or_default().add(bytes, if entry.rooted { 0 } else { bytes });
-        }
-        for mount in self.mount_folders()? {
-            let bytes = disk::tree_usage(&mount.path);
-            usage.entry(Kind::CacheMount).or_default().add(bytes, bytes);
         }
         for (folder, kind) in [
             ("partial", Kind::Partial),
@@ -178,10 +261,12 @@ impl LocalStore {
             ("tmp", Kind::Unfinished),
             ("trash", Kind::Unfinished),
             ("quarantine", Kind::Quarantined),
+            ("os-image", Kind::Download),
+            ("logs", Kind::Log),
         ] {
             for name in disk::names(&self.path(folder))? {
                 let path = self.path(folder).join(name);
-                let bytes = disk::own_usage(&path) + disk::tree_usage(&path);
+                let bytes = disk::own_usage(&path) + disk::tree_usage(&path).bytes;
                 usage.entry(kind).or_default().add(bytes, 0);
             }
         }
@@ -257,6 +342,17 @@ impl Entry {
         match self.id {
             EntryId::Record(_) => Kind::CacheRecord,
             EntryId::Layer(_) => Kind::LayerRecord,
+            EntryId::Mount(_) => Kind::CacheMount,
+        }
+    }
+}
+
+impl Object {
+    fn kind(&self) -> Kind {
+        match self {
+            Object::Blob(_) => Kind::Blob,
+            Object::Snapshot(_) => Kind::Snapshot,
+            Object::Mount(..) => Kind::CacheMount,
         }
     }
 }
@@ -268,7 +364,8 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(inventory: &Inventory, policy: &GcPolicy, now: Duration) -> Plan {
+    /// `others` are the bytes of what is in no inventory.
+    fn new(inventory: &Inventory, policy: &GcPolicy, now: Duration, others: u64) -> Plan {
         // How many entries need each object; rooted ones can never be freed.
         let mut users: HashMap<&Object, u32> = HashMap::new();
         for object in inventory.entries.iter().flat_map(|e| &e.needs) {
@@ -280,6 +377,7 @@ impl Plan {
             .filter(|(o, _)| inventory.rooted.contains(*o) || users.contains_key(*o))
             .map(|(_, bytes)| bytes)
             .sum();
+        kept += others;
         let mut evicted = Vec::new();
         for entry in policy.candidates(inventory, now) {
             if policy.keep_bytes.is_some_and(|limit| kept <= limit) {
@@ -308,17 +406,19 @@ impl Plan {
             let (kind, id) = match id {
                 EntryId::Record(key) => (Kind::CacheRecord, key.to_string()),
                 EntryId::Layer(diff) => (Kind::LayerRecord, diff.to_string()),
+                // Named with its folder, below.
+                EntryId::Mount(_) => continue,
             };
             report.removed.push(Removed { kind, id, bytes: 0 });
         }
         for (object, bytes) in &self.garbage {
-            let (kind, id) = match object {
-                Object::Blob(digest) => (Kind::Blob, digest.to_string()),
-                Object::Snapshot(id) => (Kind::Snapshot, id.to_string()),
+            let id = match object {
+                Object::Blob(digest) => digest.to_string(),
+                Object::Snapshot(id) => id.to_string(),
+                Object::Mount(_, name) => name.clone(),
             };
-            report.removed.push(Removed { kind, id, bytes: *bytes });
+            report.removed.push(Removed { kind: object.kind(), id, bytes: *bytes });
         }
-        report.freed = report.removed.iter().map(|r| r.bytes).sum();
         report.kept = self.kept;
     }
 }
@@ -333,7 +433,7 @@ impl GcPolicy {
         let mut matching: Vec<&Entry> = inventory
             .entries
             .iter()
-            .filter(|e| !e.rooted)
+            .filter(|e| !e.rooted && self.kinds.has(e.kind()))
             .filter(|e| self.unused_for.is_none_or(|age| used(e) + age <= now || age.is_zero()))
             .filter(|e| self.older_than.is_none_or(|age| Duration::from_secs(e.created) + age <= now))
             .collect();

@@ -1,12 +1,12 @@
 //! `LocalStore`: opening, the format file, and the paths of everything else.
 
 use crate::batch::{Batches, Stamp};
-use crate::disk::{self, Durability};
+use crate::disk;
 use crate::error::{Context, Error};
+use crate::format::FormatV1;
 use crate::lease::Lease;
-use crate::{Result, SnapshotId};
+use crate::{Result, SnapshotId, moved};
 use digest::{CacheKey, DiffId, Digest};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The layout this program writes. A store with another number is refused.
-const FORMAT: u32 = 1;
 /// Folders directly below the root.
 pub(crate) const FOLDERS: [&str; 17] = [
     "blobs",
@@ -36,22 +34,6 @@ pub(crate) const FOLDERS: [&str; 17] = [
     "mounts",
     "logs",
 ];
-
-/// Features a store uses beyond the base format, by what a program that lacks one may still do
-/// (the classes of ext4). This program knows none yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct FormatV1 {
-    version: u32,
-    /// May be ignored.
-    #[serde(default)]
-    compatible: Vec<String>,
-    /// Unknown ones forbid writing.
-    #[serde(default)]
-    read_only_compatible: Vec<String>,
-    /// Unknown ones forbid opening.
-    #[serde(default)]
-    incompatible: Vec<String>,
-}
 
 /// What the store takes from its surroundings.
 #[derive(Clone)]
@@ -117,12 +99,13 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Format`] where the folder holds a store of another format or something else.
     pub fn open(root: &Path, options: StoreOptions) -> Result<LocalStore> {
-        let format = match disk::read_optional(&root.join("format"))? {
-            Some(bytes) => bytes,
-            None => create(root)?,
+        let (root, format) = moved::follow(root)?;
+        let format = match format {
+            Some(bytes) => FormatV1::parse(&root, &bytes)?,
+            None => create(&root)?,
         };
-        let writable = check_format(root, &format)?;
-        let root = fs::canonicalize(root).at("open", root)?;
+        let writable = format.check(&root)?;
+        let root = fs::canonicalize(&root).at("open", &root)?;
         let root_dir = File::open(&root).at("open", &root)?;
         let boot = match &options.boot_id {
             Some(id) => id.clone(),
@@ -224,8 +207,18 @@ impl LocalStore {
     }
 }
 
-/// Make the folders and the format file; returns the latter's bytes.
-fn create(root: &Path) -> Result<Vec<u8>> {
+/// Make the folders of a store where they are missing, and the collection lock.
+pub(crate) fn furnish(root: &Path) -> Result<()> {
+    for folder in FOLDERS {
+        disk::ensure_dir(&root.join(folder))?;
+    }
+    let lock = root.join("gc.lock");
+    disk::open_or_create(&lock).at("create", &lock)?;
+    disk::sync_dir(&root.join("blobs"))
+}
+
+/// Make the folders and the format file.
+fn create(root: &Path) -> Result<FormatV1> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     fs::DirBuilder::new().recursive(true).mode(0o700).create(root).at("create", root)?;
     let foreign = disk::names(root)?
@@ -238,38 +231,9 @@ fn create(root: &Path) -> Result<Vec<u8>> {
         });
     }
     fs::set_permissions(root, fs::Permissions::from_mode(0o700)).at("protect", root)?;
-    for folder in FOLDERS {
-        disk::ensure_dir(&root.join(folder))?;
-    }
-    let lock = root.join("gc.lock");
-    disk::open_or_create(&lock).at("create", &lock)?;
-    disk::sync_dir(&root.join("blobs"))?;
-    let format =
-        FormatV1 { version: FORMAT, compatible: vec![], read_only_compatible: vec![], incompatible: vec![] };
-    let path = root.join("format");
-    let mut bytes =
-        serde_json::to_vec(&format).map_err(|source| Error::Malformed { path: path.clone(), source })?;
-    bytes.push(b'\n');
+    furnish(root)?;
+    let format = FormatV1::current();
     // The format file comes last: where it exists, so does everything else.
-    disk::write_atomic(
-        &root.join(format!("format.{}", disk::random_hex()?)),
-        &path,
-        &bytes,
-        Durability::Synced,
-    )?;
-    Ok(bytes)
-}
-
-/// Whether the store may be written.
-fn check_format(root: &Path, bytes: &[u8]) -> Result<bool> {
-    let format: FormatV1 = serde_json::from_slice(bytes)
-        .map_err(|source| Error::Malformed { path: root.join("format"), source })?;
-    let refuse = |found: String| Err(Error::Format { path: root.to_path_buf(), found });
-    if format.version != FORMAT {
-        return refuse(format.version.to_string());
-    }
-    if let Some(feature) = format.incompatible.first() {
-        return refuse(format!("{} with `{feature}`", format.version));
-    }
-    Ok(format.read_only_compatible.is_empty())
+    format.write(root)?;
+    Ok(format)
 }

@@ -4,7 +4,7 @@
 //! conflicts between two guards also inside one process.
 
 use crate::disk;
-use crate::error::Context;
+use crate::error::{Context, Error};
 use crate::{LocalStore, Result};
 use digest::CacheKey;
 use std::fs::{self, File, TryLockError};
@@ -40,22 +40,37 @@ pub struct RefsGuard {
 impl LocalStore {
     fn gc_lock_file(&self) -> Result<(File, PathBuf)> {
         let path = self.path("gc.lock");
-        let file = File::open(&path).at("open", &path)?;
-        Ok((file, path))
+        match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(self.moved()),
+            other => Ok((other.at("open", &path)?, path)),
+        }
     }
     pub(crate) fn shared(&self) -> Result<GcGuard> {
         let (file, path) = self.gc_lock_file()?;
         retry(|| file.lock_shared()).at("lock", &path)?;
-        Ok(GcGuard(file))
+        self.guard(file, &path)
     }
     pub(crate) fn exclusive(&self) -> Result<GcGuard> {
         let (file, path) = self.gc_lock_file()?;
         retry(|| file.lock()).at("lock", &path)?;
-        Ok(GcGuard(file))
+        self.guard(file, &path)
     }
     pub(crate) fn try_exclusive(&self) -> Result<Option<GcGuard>> {
         let (file, path) = self.gc_lock_file()?;
-        Ok(try_lock(&file).at("lock", &path)?.then_some(GcGuard(file)))
+        match try_lock(&file).at("lock", &path)? {
+            true => self.guard(file, &path).map(Some),
+            false => Ok(None),
+        }
+    }
+    /// Whoever moves a store away has the lock meanwhile, and takes the file along.
+    fn guard(&self, file: File, path: &Path) -> Result<GcGuard> {
+        match still_named(&file, path) {
+            true => Ok(GcGuard(file)),
+            false => Err(self.moved()),
+        }
+    }
+    fn moved(&self) -> Error {
+        Error::Moved { path: self.root().to_path_buf() }
     }
 
     /// Wait until nobody else computes `key`, in this process or another, and take the turn. Look the

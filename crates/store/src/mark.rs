@@ -8,7 +8,7 @@ use digest::{CacheKey, DiffId, Digest};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// What takes space.
@@ -16,6 +16,8 @@ use std::time::SystemTime;
 pub(crate) enum Object {
     Blob(Digest),
     Snapshot(SnapshotId),
+    /// The folder of a cache mount, by its path and the name that people know.
+    Mount(PathBuf, String),
 }
 
 /// What keeps objects and may be evicted by a policy.
@@ -23,6 +25,8 @@ pub(crate) enum Object {
 pub(crate) enum EntryId {
     Record(CacheKey),
     Layer(DiffId),
+    /// A cache mount, which needs itself only.
+    Mount(PathBuf),
 }
 
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub(crate) struct Inventory {
     pub rooted: HashSet<Object>,
     /// Records that can never be used again: torn, not durable, or with needs that are gone.
     pub broken: Vec<EntryId>,
+    /// Bytes that snapshots would take in addition if they shared no files, of those that share some.
+    pub saved: HashMap<SnapshotId, u64>,
     /// Batches of usable snapshots.
     pub snapshot_batches: HashMap<SnapshotId, String>,
 }
@@ -74,7 +80,11 @@ impl LocalStore {
         })?;
         for name in disk::names(&self.path("snapshots"))? {
             let Ok(id) = name.parse::<SnapshotId>() else { continue };
-            inventory.objects.insert(Object::Snapshot(id.clone()), self.snapshot_usage(&id));
+            let usage = self.snapshot_usage(&id);
+            inventory.objects.insert(Object::Snapshot(id.clone()), usage.bytes);
+            if usage.saved > 0 {
+                inventory.saved.insert(id.clone(), usage.saved);
+            }
             if let Some(record) = self.peek_snapshot(&id)? {
                 inventory.snapshot_batches.insert(id, record.stamp.batch);
             }
@@ -123,6 +133,20 @@ impl LocalStore {
             });
             Ok(())
         })?;
+        for mount in self.mount_folders()? {
+            let object = Object::Mount(mount.path.clone(), mount.name.clone());
+            inventory.objects.insert(object.clone(), disk::tree_usage(&mount.path).bytes);
+            let used = mount.used;
+            let created = used.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+            inventory.add(Entry {
+                rooted: mount.try_lock().is_none(),
+                id: EntryId::Mount(mount.path),
+                used,
+                created,
+                needs: vec![object],
+                batch: String::new(),
+            });
+        }
         Ok(inventory)
     }
 
@@ -145,10 +169,11 @@ impl LocalStore {
         Ok(())
     }
 
-    pub(crate) fn entry_path(&self, id: &EntryId) -> std::path::PathBuf {
+    pub(crate) fn entry_path(&self, id: &EntryId) -> PathBuf {
         match id {
             EntryId::Record(key) => self.cache_path(key),
             EntryId::Layer(diff) => self.layer_path(diff),
+            EntryId::Mount(path) => path.clone(),
         }
     }
 }

@@ -4,10 +4,11 @@
 //! knows no steps: whoever runs them makes the folders (crate `worker`), the store counts and collects them.
 
 use crate::disk;
+use crate::lock::try_lock;
 use crate::{LocalStore, Result};
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// One folder of a cache mount.
 #[derive(Debug, Clone)]
@@ -16,6 +17,16 @@ pub(crate) struct MountFolder {
     /// As the recipe names it, with the slot.
     pub name: String,
     pub used: SystemTime,
+}
+
+impl MountFolder {
+    /// The lock of whoever uses it, if nobody does.
+    pub fn try_lock(&self) -> Option<File> {
+        let mut lock = self.path.clone().into_os_string();
+        lock.push(".lock");
+        let lock = File::options().write(true).open(&lock).ok()?;
+        try_lock(&lock).unwrap_or(false).then_some(lock)
+    }
 }
 
 impl LocalStore {
@@ -33,26 +44,6 @@ impl LocalStore {
                     out.push(MountFolder { path, name: format!("{id} ({slot})"), used });
                 }
             }
-        }
-        Ok(out)
-    }
-
-    /// Take away cache mounts that nobody uses and that were not used for `unused_for`. Returns what was
-    /// taken; the caller removes it for good.
-    pub(crate) fn drop_mounts(&self, unused_for: Duration) -> Result<Vec<(String, PathBuf, u64)>> {
-        let mut out = Vec::new();
-        for mount in self.mount_folders()? {
-            if self.now().duration_since(mount.used).unwrap_or_default() < unused_for {
-                continue;
-            }
-            let mut lock = mount.path.clone().into_os_string();
-            lock.push(".lock");
-            let Ok(lock) = File::options().write(true).open(&lock) else { continue };
-            if lock.try_lock().is_err() {
-                continue;
-            }
-            let bytes = disk::tree_usage(&mount.path);
-            out.push((mount.name, self.to_trash(&mount.path)?, bytes));
         }
         Ok(out)
     }

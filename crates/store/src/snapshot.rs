@@ -1,7 +1,7 @@
 //! Snapshots: one layer's files each, in the form of an overlay upper folder.
 
 use crate::batch::Stamp;
-use crate::disk::{self, Durability};
+use crate::disk::{self, Durability, TreeUsage};
 use crate::error::{Context, Error};
 use crate::lease::Held;
 use crate::{LocalStore, Result, sealed};
@@ -258,20 +258,34 @@ impl LocalStore {
     }
 
     /// Bytes on disk of a snapshot, measured once.
-    pub(crate) fn snapshot_usage(&self, id: &SnapshotId) -> u64 {
+    pub(crate) fn snapshot_usage(&self, id: &SnapshotId) -> TreeUsage {
         let dir = self.snapshot_dir(id);
         let note = dir.join("usage");
-        if let Some(known) = fs::read_to_string(&note).ok().and_then(|s| s.trim().parse().ok()) {
+        if let Some(known) = fs::read_to_string(&note).ok().and_then(|text| parse_usage(&text)) {
             return known;
         }
-        let bytes = disk::tree_usage(&dir);
+        let usage = disk::tree_usage(&dir);
         // Only an optimisation, so failure does not matter; a torn note does not parse.
         // A lease is not made for it: the caller may hold the collection lock.
         if let Some(tmp) = self.tmp_path_if_leased() {
-            let _ = disk::write_atomic(&tmp, &note, format!("{bytes}\n").as_bytes(), Durability::Cached);
+            let text = format!("{} {}\n", usage.bytes, usage.saved);
+            let _ = disk::write_atomic(&tmp, &note, text.as_bytes(), Durability::Cached);
         }
-        bytes
+        usage
     }
+
+    /// What was measured does not hold any more.
+    pub(crate) fn forget_usage(&self, id: &SnapshotId) -> Result<()> {
+        disk::remove_file(&self.snapshot_dir(id).join("usage")).map(drop)
+    }
+}
+
+/// `<bytes> <saved>\n`; notes of older programs have the first number only.
+fn parse_usage(text: &str) -> Option<TreeUsage> {
+    let mut numbers = text.strip_suffix('\n')?.split(' ').map(str::parse);
+    let bytes = numbers.next()?.ok()?;
+    let saved = numbers.next().unwrap_or(Ok(0)).ok()?;
+    numbers.next().is_none().then_some(TreeUsage { bytes, saved })
 }
 
 /// `<64 hex> <decimal> <64 hex>\n`; the last is the sha256 of what is before it and its blank.
@@ -315,7 +329,7 @@ mod tests {
 }
 
 /// Paths as JSON text: `%` and bytes that are no UTF-8 are written `%XX`.
-mod paths {
+pub(crate) mod paths {
     use super::*;
 
     pub fn serialize<S: serde::Serializer>(paths: &[PathBuf], s: S) -> Result<S::Ok, S::Error> {

@@ -234,15 +234,19 @@ impl LocalStore {
             VerifyOptions::Report => None,
         };
         let inventory = self.inventory(Unreadable::Skip)?;
-        report.records = (inventory.entries.len() + inventory.broken.len()) as u64;
+        let records = inventory.entries.iter().filter(|e| !matches!(e.id, EntryId::Mount(_))).count();
+        report.records = (records + inventory.broken.len()) as u64;
         for id in inventory.broken {
+            let finding = match id {
+                EntryId::Record(key) => Finding::UselessRecord { key },
+                EntryId::Layer(diff_id) => Finding::UselessLayer { diff_id },
+                // A folder without a record can't have a useless one.
+                EntryId::Mount(_) => continue,
+            };
             if guard.is_some() && disk::remove_file(&self.entry_path(&id))? {
                 report.repaired += 1;
             }
-            report.findings.push(match id {
-                EntryId::Record(key) => Finding::UselessRecord { key },
-                EntryId::Layer(diff_id) => Finding::UselessLayer { diff_id },
-            });
+            report.findings.push(finding);
         }
         Ok(())
     }

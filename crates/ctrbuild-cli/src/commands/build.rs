@@ -65,10 +65,22 @@ pub fn run(global: &Global, args: &BuildArgs) -> Result<ExitCode, Error> {
     }
 }
 
-/// Give space back where the disk or the cap (`CTRBUILD_KEEP_STORAGE`) asks for it. Never fails a build.
+/// Give space back where the disk or the limits (`CTRBUILD_KEEP_STORAGE`, `CTRBUILD_KEEP_FREE`) ask for it. Never fails
+/// a build.
 fn tidy(session: &Session) {
-    let keep_bytes = std::env::var("CTRBUILD_KEEP_STORAGE").ok().and_then(|t| machine::bytes(&t));
-    match ctrbuild::housekeeping::tidy(&session.store, ctrbuild::housekeeping::Limits { keep_bytes }) {
+    let size = |name: &str| {
+        let text = std::env::var(name).ok().filter(|t| !t.is_empty())?;
+        let size = machine::bytes(&text);
+        if size.is_none() {
+            eprintln!("warning: {name}={text:?} is no size such as 20g, and is ignored");
+        }
+        size
+    };
+    let limits = ctrbuild::housekeeping::Limits {
+        keep_bytes: size("CTRBUILD_KEEP_STORAGE"),
+        free_bytes: size("CTRBUILD_KEEP_FREE"),
+    };
+    match ctrbuild::housekeeping::tidy(&session.store, limits) {
         Ok(0) => {}
         Ok(freed) => eprintln!("note: {} of unused cache were removed", crate::table::size(freed)),
         Err(e) => eprintln!("note: the store could not be tidied: {e}"),

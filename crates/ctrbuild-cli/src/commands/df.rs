@@ -7,13 +7,14 @@ use std::process::ExitCode;
 
 pub fn run(global: &Global) -> Result<ExitCode, Error> {
     let session = machine::session(global)?;
-    let mut rows = vec![["TYPE", "TOTAL", "SIZE", "RECLAIMABLE"].map(str::to_string).to_vec()];
+    let mut rows = vec![["TYPE", "TOTAL", "SIZE", "RECLAIMABLE", "SAVED"].map(str::to_string).to_vec()];
     for (kind, usage) in session.store.df()? {
         rows.push(vec![
             name(kind).to_string(),
             usage.count.to_string(),
             table::size(usage.bytes),
             table::size(usage.reclaimable),
+            table::size(usage.saved),
         ]);
     }
     print!("{}", table::render(&rows));
@@ -31,5 +32,7 @@ pub fn name(kind: store::Kind) -> &'static str {
         store::Kind::Unfinished => "Running builds",
         store::Kind::Quarantined => "Damaged blobs",
         store::Kind::CacheMount => "Cache mounts",
+        store::Kind::Download => "Base image downloads",
+        store::Kind::Log => "Logs",
     }
 }

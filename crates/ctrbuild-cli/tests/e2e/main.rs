@@ -17,3 +17,4 @@ mod relink;
 mod rootless;
 mod secrets;
 mod signals;
+mod space;
