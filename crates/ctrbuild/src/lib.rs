@@ -14,6 +14,7 @@ mod error;
 mod export;
 pub mod housekeeping;
 pub mod images;
+pub mod layer_check;
 mod lookup;
 pub mod mend;
 pub mod os_image;

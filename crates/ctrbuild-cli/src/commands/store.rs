@@ -4,6 +4,7 @@ use crate::args::{Global, StoreCommand};
 use crate::{machine, table};
 use ::store::Finding;
 use ctrbuild::Error;
+use ctrbuild::layer_check::LayerCheck;
 use ctrbuild::mend::Mended;
 use ctrbuild::relocate::Relocated;
 use std::path::Path;
@@ -38,7 +39,9 @@ fn relocate(global: &Global, path: &Path) -> Result<ExitCode, Error> {
 fn verify(global: &Global, repair: bool) -> Result<ExitCode, Error> {
     let session = machine::session(global)?;
     let options = if repair { ::store::VerifyOptions::Repair } else { ::store::VerifyOptions::Report };
-    let report = session.store.verify(options, None)?;
+    let layers = LayerCheck::new(&session.store)?;
+    let check = |files: &Path, snapshot: &::store::SnapshotV1| layers.is_sound(files, snapshot);
+    let report = session.store.verify(options, Some(&check))?;
     for finding in &report.findings {
         println!("{}", words(finding));
     }
@@ -70,13 +73,13 @@ fn verify(global: &Global, repair: bool) -> Result<ExitCode, Error> {
     );
     // What is left after a repair is what counts.
     let left = match repair {
-        true => session.store.verify(::store::VerifyOptions::Report, None)?,
+        true => session.store.verify(::store::VerifyOptions::Report, Some(&check))?,
         false => report,
     };
     if repair {
         left.findings.iter().for_each(|f| println!("left: {}", words(f)));
     }
-    Ok(match (left.is_sound(), left.is_trusted()) {
+    Ok(match (left.is_sound() && mended.lost.is_empty(), left.is_trusted()) {
         (false, _) => ExitCode::FAILURE,
         (true, false) => ExitCode::from(UNTRUSTED),
         (true, true) => ExitCode::SUCCESS,
