@@ -483,11 +483,21 @@ pub struct PushArgs {
     pub name: String,
     /// Push under another name
     pub destination: Option<String>,
-    /// gzip, zstd or uncompressed
-    #[arg(long, default_value = "gzip")]
-    pub compression: String,
+    #[command(flatten)]
+    pub compression: CompressionArgs,
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// How layers are written.
+#[derive(Debug, Clone, Args)]
+pub struct CompressionArgs {
+    /// Write all layers as gzip, zstd or uncompressed [default: each as it is, and gzip where it is not packed]
+    #[arg(long, value_name = "KIND")]
+    pub compression: Option<String>,
+    /// gzip: 0 to 12, zstd: 1 to 22
+    #[arg(long, value_name = "LEVEL", requires = "compression")]
+    pub compression_level: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -529,6 +539,8 @@ pub struct SaveArgs {
     /// `oci` (docker and podman load it too) or `docker`
     #[arg(long, default_value = "oci")]
     pub format: String,
+    #[command(flatten)]
+    pub compression: CompressionArgs,
 }
 
 #[derive(Debug, Clone, Args)]

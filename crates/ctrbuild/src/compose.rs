@@ -27,12 +27,47 @@ pub enum Compression {
     },
 }
 
-/// Whether layers that exist in another compression are packed anew.
+impl Compression {
+    /// From the words of outputs, caches and command lines; the kind is gzip where only a level is given. `None` where
+    /// nothing is said. The error is for people.
+    pub fn parse(kind: Option<&str>, level: Option<&str>) -> Result<Option<Compression>, String> {
+        if kind.is_none() && level.is_none() {
+            return Ok(None);
+        }
+        let within = |least: u8, most: u8| {
+            let parse = |text: &str| {
+                let level = text.parse::<u8>().ok().filter(|l| (least..=most).contains(l));
+                level.ok_or_else(|| format!("compression-level {text:?} is no number from {least} to {most}"))
+            };
+            level.map(parse).transpose()
+        };
+        match kind.unwrap_or("gzip") {
+            "gzip" => Ok(Some(Compression::Gzip { level: within(0, 12)? })),
+            "zstd" => Ok(Some(Compression::Zstd { level: within(1, 22)? })),
+            "uncompressed" => Ok(Some(Compression::Uncompressed)),
+            other => Err(format!("there is no compression {other:?} (gzip, zstd, uncompressed)")),
+        }
+    }
+}
+
+/// Which layers that exist in another compression are packed anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Recompress {
     #[default]
-    No,
-    Yes,
+    None,
+    /// Those from this one on, counted from the bottom: not those of the base image.
+    From(usize),
+    All,
+}
+
+impl Recompress {
+    fn has(self, layer: usize) -> bool {
+        match self {
+            Recompress::None => false,
+            Recompress::From(first) => layer >= first,
+            Recompress::All => true,
+        }
+    }
 }
 
 /// Fill in what was not known while planning: diff ids and the times of the history. `created` tells when the
@@ -189,7 +224,7 @@ pub fn pack_layer(
         Compression::Gzip { .. } => oci::media::OCI_LAYER_GZIP,
         Compression::Zstd { .. } => oci::media::OCI_LAYER_ZSTD,
     };
-    if !is_plain && (recompress == Recompress::No || same_compression(&layer.media_type, wanted)) {
+    if !is_plain && (!recompress.has(chain.len() - 1) || same_compression(&layer.media_type, wanted)) {
         return Ok(layer.clone());
     }
     let record = store.layer(diff)?;

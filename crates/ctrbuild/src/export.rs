@@ -19,7 +19,7 @@ use worker::RemoteLayer;
 pub struct Output {
     pub kind: OutputKind,
     pub compression: Compression,
-    pub recompress: bool,
+    pub convert: Convert,
     /// No time in a layer is later than SOURCE_DATE_EPOCH, where that is given.
     pub rewrite_timestamp: bool,
     /// OCI media types; `None` is the default of the kind.
@@ -27,6 +27,17 @@ pub struct Output {
     /// Further names.
     pub names: Vec<String>,
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Which layers get the compression if they have another one already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Convert {
+    #[default]
+    None,
+    /// A compression was named: all but those of the base image, whatever an earlier output made of them.
+    Own,
+    /// `force-compression`.
+    All,
 }
 
 /// What kind of output it is.
@@ -64,7 +75,7 @@ impl Output {
         Output {
             kind: OutputKind::Image { push: false },
             compression: Compression::AsIs,
-            recompress: false,
+            convert: Convert::None,
             rewrite_timestamp: false,
             oci_media_types: None,
             names: Vec::new(),
@@ -104,7 +115,7 @@ impl Output {
         let push = boolean(&mut fields, "push")?.unwrap_or(false);
         let as_tar = boolean(&mut fields, "tar")?.unwrap_or(true);
         let split = boolean(&mut fields, "platform-split")?;
-        out.recompress = boolean(&mut fields, "force-compression")?.unwrap_or(false);
+        let force = boolean(&mut fields, "force-compression")?.unwrap_or(false);
         out.rewrite_timestamp = boolean(&mut fields, "rewrite-timestamp")?.unwrap_or(false);
         out.oci_media_types = boolean(&mut fields, "oci-mediatypes")?;
         out.kind = match kind.as_str() {
@@ -122,23 +133,17 @@ impl Output {
             "" => return Err(wrong("type is missing".into())),
             other => return Err(wrong(format!("there is no type {other:?}"))),
         };
-        let level = fields
-            .remove("compression-level")
-            .map(|l| l.parse::<u8>().map_err(|_| wrong(format!("compression-level {l:?} is no number"))))
-            .transpose()?;
-        out.compression = match fields.remove("compression").as_deref() {
-            None if level.is_some() => Compression::Gzip { level },
-            None => match out.kind {
-                OutputKind::Image { push: false } => Compression::AsIs,
-                _ => Compression::Gzip { level: None },
-            },
-            Some("gzip") => Compression::Gzip { level },
-            Some("zstd") => Compression::Zstd { level },
-            Some("uncompressed") => Compression::Uncompressed,
-            Some(other) => {
-                return Err(wrong(format!("there is no compression {other:?} (gzip, zstd, uncompressed)")));
-            }
+        let (kind, level) = (fields.remove("compression"), fields.remove("compression-level"));
+        let compression = Compression::parse(kind.as_deref(), level.as_deref()).map_err(wrong)?;
+        out.convert = match (force, compression) {
+            (true, _) => Convert::All,
+            (false, Some(_)) => Convert::Own,
+            (false, None) => Convert::None,
         };
+        out.compression = compression.unwrap_or(match out.kind {
+            OutputKind::Image { push: false } => Compression::AsIs,
+            _ => Compression::Gzip { level: None },
+        });
         if let Some(names) = fields.remove("name") {
             out.names = names.split(',').map(str::to_string).collect();
         }
@@ -165,7 +170,9 @@ impl Output {
 
     /// Whether it only sends an image as it is, so that layers that a registry has need not be here.
     pub(crate) fn needs_no_files(&self) -> bool {
-        matches!(self.kind, OutputKind::Image { push: true }) && !self.recompress && !self.rewrite_timestamp
+        matches!(self.kind, OutputKind::Image { push: true })
+            && self.convert != Convert::All
+            && !self.rewrite_timestamp
     }
 
     fn format(&self) -> Format {
@@ -237,9 +244,14 @@ pub async fn export(
     }
     let (s, o, i) = (session.clone(), output.clone(), images.to_vec());
     let packed = par::blocking(move || {
-        let recompress = if o.recompress { Recompress::Yes } else { Recompress::No };
         i.iter()
             .map(|b| {
+                let recompress = match o.convert {
+                    Convert::All => Recompress::All,
+                    // Layers that are elsewhere stay as they are there.
+                    Convert::Own if b.elsewhere.is_empty() => Recompress::From(b.base_layers),
+                    _ => Recompress::None,
+                };
                 let image = match b.epoch.filter(|_| o.rewrite_timestamp) {
                     Some(epoch) => compose::rewrite(&s.store, &b.image, b.base_layers, epoch, o.compression)?,
                     None => b.image.clone(),
@@ -416,8 +428,21 @@ mod tests {
             Output::parse("type=image,compression=zstd").unwrap().compression,
             Compression::Zstd { level: None }
         );
+        let convert = |s: &str| Output::parse(s).unwrap().convert;
+        assert_eq!(convert("type=oci,dest=x"), Convert::None);
+        assert_eq!(convert("type=oci,dest=x,compression=zstd"), Convert::Own);
+        assert_eq!(convert("type=oci,dest=x,compression-level=9"), Convert::Own);
+        assert_eq!(convert("type=oci,dest=x,force-compression=true"), Convert::All);
         assert!(Output::parse("type=oci,dest=x,rewrite-timestamp=true").unwrap().rewrite_timestamp);
-        for bad in ["", "type=x", "dest=a", "type=docker", "type=oci,foo=1", "type=image,compression=lzma"] {
+        for bad in [
+            "",
+            "type=x",
+            "dest=a",
+            "type=docker",
+            "type=oci,foo=1",
+            "type=image,compression=lzma",
+            "type=oci,compression=zstd,compression-level=23",
+        ] {
             assert!(Output::parse(bad).is_err(), "{bad}");
         }
     }

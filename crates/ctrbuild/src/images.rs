@@ -325,47 +325,42 @@ pub async fn pull(
     .await
 }
 
-/// Push an image that the store has under a name. Layers are packed first where they are not.
+/// Push an image that the store has under a name. Layers are packed first where they are not, and those that are in
+/// another form too, if a compression is named.
 pub async fn push(
     session: &Session,
     source: &str,
     to: &Reference,
-    compression: Compression,
+    compression: Option<Compression>,
     progress: Arc<dyn registry::Progress>,
 ) -> Result<Content, Error> {
-    let content = packed(session, source, compression).await?;
+    let (of, name) = (session.clone(), source.to_string());
+    let content = par::blocking(move || packed(&of.store, &name, compression)).await?;
     push_content(session, to, &content, progress).await?;
     Ok(content)
 }
 
-/// The content behind a name with every layer as a blob.
-async fn packed(session: &Session, name: &str, compression: Compression) -> Result<Content, Error> {
-    let (store, name) = (session.store.clone(), name.to_string());
-    par::blocking(move || {
-        let found = find(&store, &name)?;
-        let images = images_of(&store, &found.document)?;
-        let complete = |i: &Image| {
-            i.manifest.value.layers.iter().all(|l| matches!(store.blob_size(&l.digest), Ok(Some(_))))
-        };
-        if images.iter().all(complete) {
-            return content_of(&store, &found.document);
-        }
-        let packed = images
-            .iter()
-            .map(|i| {
-                compose::pack(
-                    &store,
-                    i,
-                    compression,
-                    Recompress::No,
-                    Format::Oci,
-                    i.manifest.value.annotations.clone(),
-                )
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        crate::export::content(&store, &packed, &crate::Output::store())
-    })
-    .await
+/// The content behind a name with every layer as a blob. Blocks for as long as it compresses.
+fn packed(store: &LocalStore, name: &str, compression: Option<Compression>) -> Result<Content, Error> {
+    let found = find(store, name)?;
+    let images = images_of(store, &found.document)?;
+    let complete =
+        |i: &Image| i.manifest.value.layers.iter().all(|l| matches!(store.blob_size(&l.digest), Ok(Some(_))));
+    if compression.is_none() && images.iter().all(complete) {
+        return content_of(store, &found.document);
+    }
+    let (compression, recompress) = match compression {
+        Some(compression) => (compression, Recompress::All),
+        None => (Compression::Gzip { level: None }, Recompress::None),
+    };
+    let packed = images
+        .iter()
+        .map(|i| {
+            let annotations = i.manifest.value.annotations.clone();
+            compose::pack(store, i, compression, recompress, Format::Oci, annotations)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    crate::export::content(store, &packed, &crate::Output::store())
 }
 
 /// A document with all that it reaches and the store has.
@@ -504,6 +499,7 @@ pub fn save(
     names: &[String],
     dest: &crate::export::Destination,
     docker: bool,
+    compression: Option<Compression>,
 ) -> Result<(), Error> {
     let mut named: BTreeMap<Digest, exporter::Named> = BTreeMap::new();
     for name in names {
@@ -519,7 +515,10 @@ pub fn save(
                     .hint(format!("fetch its layers first: ctrbuild pull {name}")));
             }
         }
-        let content = content_of(&session.store, &found.document)?;
+        let content = match compression {
+            Some(_) => packed(&session.store, name, compression)?,
+            None => content_of(&session.store, &found.document)?,
+        };
         let entry = named
             .entry(content.digest())
             .or_insert_with(|| exporter::Named { references: Vec::new(), content });

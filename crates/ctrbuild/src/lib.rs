@@ -28,7 +28,7 @@ pub use build::{
 pub use compose::Compression;
 pub use context::{ContextSpec, Recipe, SecretSource};
 pub use error::{Error, ErrorKind, chain};
-pub use export::{BuiltImage, Destination, Exported, Output, OutputKind};
+pub use export::{BuiltImage, Convert, Destination, Exported, Output, OutputKind};
 pub use lookup::PullPolicy;
 pub use remote::{GitSettings, SshSettings};
 pub use remote_files::{MainContext, RemoteFiles};

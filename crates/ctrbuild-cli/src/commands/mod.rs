@@ -32,8 +32,8 @@ mod shell;
 mod store;
 mod tag;
 
-use crate::args::{Command, Global};
-use ctrbuild::Error;
+use crate::args::{Command, CompressionArgs, Global};
+use ctrbuild::{Compression, Error, ErrorKind};
 use std::process::ExitCode;
 
 /// Run a command to its exit code.
@@ -63,6 +63,12 @@ pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Store(command) => store::run(global, &command),
         Command::Debug(command) => debug::run(global, &command),
     }
+}
+
+/// What the options say of compression.
+fn compression(args: &CompressionArgs) -> Result<Option<Compression>, Error> {
+    Compression::parse(args.compression.as_deref(), args.compression_level.as_deref())
+        .map_err(|e| Error::new(ErrorKind::Recipe, e))
 }
 
 /// Run async work to its end, or to the first SIGINT or SIGTERM: then the work is dropped (which kills

@@ -3,22 +3,14 @@
 use crate::args::{Global, PushArgs};
 use crate::machine;
 use crate::progress;
-use ctrbuild::{BuildObserver, Compression, Error, ErrorKind, images};
+use ctrbuild::{BuildObserver, Error, images};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 pub fn run(global: &Global, args: &PushArgs) -> Result<ExitCode, Error> {
     let session = machine::session(global)?;
     let to = images::parse_name(args.destination.as_deref().unwrap_or(&args.name))?;
-    let compression = match args.compression.as_str() {
-        "gzip" => Compression::Gzip { level: None },
-        "zstd" => Compression::Zstd { level: None },
-        "uncompressed" => Compression::AsIs,
-        other => {
-            return Err(Error::new(ErrorKind::Recipe, format!("there is no compression {other:?}"))
-                .hint("gzip, zstd or uncompressed"));
-        }
-    };
+    let compression = super::compression(&args.compression)?;
     let observer: Arc<dyn BuildObserver> = progress::observer(match args.quiet {
         true => crate::args::ProgressMode::Quiet,
         false => crate::args::ProgressMode::Plain,

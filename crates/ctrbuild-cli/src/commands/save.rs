@@ -24,7 +24,8 @@ pub fn run(global: &Global, args: &SaveArgs) -> Result<ExitCode, Error> {
             );
         }
     };
+    let compression = super::compression(&args.compression)?;
     let session = machine::session(global)?;
-    images::save(&session, &args.names, &dest, docker)?;
+    images::save(&session, &args.names, &dest, docker, compression)?;
     Ok(ExitCode::SUCCESS)
 }

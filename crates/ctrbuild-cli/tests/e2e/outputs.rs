@@ -2,6 +2,7 @@
 
 use crate::place::{Place, has, listing, run};
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 const RECIPE: &str = "FROM base\nRUN echo made > /made && chmod 600 /made\nLABEL a=b\n";
@@ -116,4 +117,45 @@ fn a_failed_build_leaves_no_output() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     assert!(!parts.iter().any(|n| n.contains(".part")), "{parts:?}");
+}
+
+/// The ends of the media types of an image's layers.
+fn forms(place: &Place, layout: &str) -> Vec<String> {
+    let read =
+        |path: PathBuf| -> serde_json::Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let layout = place.path(layout);
+    let index = read(layout.join("index.json"));
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
+    let layers = read(layout.join("blobs").join(digest))["layers"].as_array().unwrap().clone();
+    layers.iter().map(|l| l["mediaType"].as_str().unwrap().rsplit('.').next().unwrap().to_string()).collect()
+}
+
+#[test]
+fn layers_made_here_get_the_compression_that_is_named() {
+    let Some(place) = Place::with_base() else { return };
+    let context = place.recipe("FROM base\nRUN echo x > /x\n");
+    let build = |name: &str, options: &str| {
+        let output = format!("type=oci,tar=false,dest={name}{options}");
+        place.run(["build", "-q", "-t", "app", "-o", &output, &context]).ok();
+        forms(&place, name)
+    };
+    // The base gets a form of its own, as one from a registry has.
+    place.run(["save", "-o", "base.tar", "--compression", "gzip", "base"]).ok();
+    place.run(["load", "--force", "-i", "base.tar"]).ok();
+    assert_eq!(build("a", ""), ["tar+gzip", "tar+gzip"]);
+    assert_eq!(build("b", ",compression=zstd"), ["tar+gzip", "tar+zstd"], "whatever an earlier output made");
+    assert_eq!(build("c", ",compression=zstd,force-compression=true"), ["tar+zstd", "tar+zstd"]);
+    assert_eq!(build("d", ",compression=uncompressed,force-compression=true"), ["tar", "tar"]);
+    place.run(["build", "-q", "-t", "app", &context]).ok();
+    place.run(["save", "-o", "all.tar", "--compression", "zstd", "--compression-level", "19", "app"]).ok();
+    fs::create_dir(place.path("all")).unwrap();
+    let tar =
+        Command::new("tar").args(["-xf", "all.tar", "-C", "all"]).current_dir(place.dir.path()).status();
+    assert!(tar.unwrap().success());
+    assert_eq!(forms(&place, "all"), ["tar+zstd", "tar+zstd"]);
+    for bad in [["--compression", "xz"], ["--compression-level", "99"]] {
+        let said = place.run(["save", "-o", "x", "--compression", "gzip", bad[0], bad[1], "app"]);
+        assert_ne!(said.code, Some(0), "{bad:?}");
+    }
+    assert!(!place.path("x").exists());
 }

@@ -163,7 +163,7 @@ fn local_layer(
         return Err(Error::world("internal error: a layer without a chain"));
     };
     let blob = compose::stored_layer(store, diff)?;
-    let blob = compose::pack_layer(store, chain, &blob, compression, Recompress::No)?;
+    let blob = compose::pack_layer(store, chain, &blob, compression, Recompress::None)?;
     let id = record.layers.as_ref().and_then(|l| l.get(index));
     let created = id.map(|id| store.snapshot(id)).transpose()?.map_or(0, |s| s.created);
     Ok(Layer { blob, created, elsewhere: None })

@@ -164,22 +164,10 @@ impl CacheTarget {
             Some("max") => CacheScope::Max,
             Some(other) => return Err(fields.wrong(format!("mode is min or max, not {other:?}"))),
         };
-        let level = match fields.take("compression-level") {
-            None => None,
-            Some(l) => Some(
-                l.parse::<u8>().map_err(|_| fields.wrong(format!("compression-level {l:?} is no number")))?,
-            ),
-        };
-        let compression = match fields.take("compression").as_deref() {
-            None | Some("gzip") => Compression::Gzip { level },
-            Some("zstd") => Compression::Zstd { level },
-            Some("uncompressed") => Compression::Uncompressed,
-            Some(other) => {
-                return Err(
-                    fields.wrong(format!("there is no compression {other:?} (gzip, zstd, uncompressed)"))
-                );
-            }
-        };
+        let (kind, level) = (fields.take("compression"), fields.take("compression-level"));
+        let compression =
+            Compression::parse(kind.as_deref(), level.as_deref()).map_err(|e| fields.wrong(e))?;
+        let compression = compression.unwrap_or(Compression::Gzip { level: None });
         let on_error = match fields.take("ignore-error").as_deref() {
             None | Some("false") => OnCacheError::Fail,
             Some("true" | "") => OnCacheError::Ignore,
