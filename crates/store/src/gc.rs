@@ -7,7 +7,7 @@
 
 use crate::disk;
 use crate::mark::{Entry, EntryId, Inventory, Object};
-use crate::mounts::MountFolder;
+use crate::mounts::try_lock_mount;
 use crate::reach::Unreadable;
 use crate::{LocalStore, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -159,11 +159,12 @@ impl LocalStore {
             }
         }
         let others = if policy.keep_bytes.is_some() { self.other_bytes()? } else { 0 };
+        let mounts = self.mount_folders()?;
         let guard = self.exclusive()?;
         // What a damaged reference keeps is not known, so nothing can be said to be garbage.
         self.check_refs()?;
         let mut doomed = self.reap(&guard)?;
-        let inventory = self.inventory(Unreadable::Stop)?;
+        let inventory = self.inventory(Unreadable::Stop, mounts)?;
         let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut plan = Plan::new(&inventory, policy, now, others);
         for id in inventory.broken.iter().chain(&plan.evicted) {
@@ -180,14 +181,11 @@ impl LocalStore {
                     shared |= inventory.saved.contains_key(id);
                     doomed.push(self.to_trash(&self.snapshot_dir(id))?);
                 }
-                Object::Mount(path, name) => {
-                    let folder = MountFolder { path: path.clone(), name: name.clone(), used: self.now() };
-                    // Locked until it is out of sight, so that nobody begins to use it.
-                    match folder.try_lock() {
-                        Some(_lock) => doomed.push(self.to_trash(path)?),
-                        None => busy.push(object.clone()),
-                    }
-                }
+                // Locked until it is out of sight, so that nobody begins to use it.
+                Object::Mount(path, _) => match try_lock_mount(path) {
+                    Some(_lock) => doomed.push(self.to_trash(path)?),
+                    None => busy.push(object.clone()),
+                },
             }
         }
         plan.garbage.retain(|(object, _)| !busy.contains(object));
@@ -230,7 +228,7 @@ impl LocalStore {
 
     /// What [`LocalStore::gc`] would do now; changes nothing.
     pub fn gc_preview(&self, policy: &GcPolicy) -> Result<GcReport> {
-        let inventory = self.inventory(Unreadable::Stop)?;
+        let inventory = self.inventory(Unreadable::Stop, self.mount_folders()?)?;
         let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let others = if policy.keep_bytes.is_some() { self.other_bytes()? } else { 0 };
         let mut report = GcReport::default();
@@ -241,7 +239,7 @@ impl LocalStore {
 
     /// Space by kind.
     pub fn df(&self) -> Result<BTreeMap<Kind, Usage>> {
-        let inventory = self.inventory(Unreadable::Stop)?;
+        let inventory = self.inventory(Unreadable::Stop, self.mount_folders()?)?;
         let mut usage: BTreeMap<Kind, Usage> = BTreeMap::new();
         for (object, bytes) in &inventory.objects {
             let kind = object.kind();

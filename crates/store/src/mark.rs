@@ -2,6 +2,7 @@
 
 use crate::disk;
 use crate::lease::Held;
+use crate::mounts::{MountFolder, try_lock_mount};
 use crate::reach::{Reached, Unreadable};
 use crate::{LocalStore, Result, SnapshotId};
 use digest::{CacheKey, DiffId, Digest};
@@ -57,7 +58,8 @@ pub(crate) struct Inventory {
 }
 
 impl LocalStore {
-    pub(crate) fn inventory(&self, unreadable: Unreadable) -> Result<Inventory> {
+    /// Everything there is; `mounts` were looked at before, since that takes long.
+    pub(crate) fn inventory(&self, unreadable: Unreadable, mounts: Vec<MountFolder>) -> Result<Inventory> {
         let mut inventory = Inventory::default();
         let mut reached = Reached { unreadable, ..Reached::default() };
         for reference in self.list_refs()? {
@@ -133,13 +135,13 @@ impl LocalStore {
             });
             Ok(())
         })?;
-        for mount in self.mount_folders()? {
+        for mount in mounts {
             let object = Object::Mount(mount.path.clone(), mount.name.clone());
-            inventory.objects.insert(object.clone(), disk::tree_usage(&mount.path).bytes);
+            inventory.objects.insert(object.clone(), mount.bytes);
             let used = mount.used;
             let created = used.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
             inventory.add(Entry {
-                rooted: mount.try_lock().is_none(),
+                rooted: try_lock_mount(&mount.path).is_none(),
                 id: EntryId::Mount(mount.path),
                 used,
                 created,

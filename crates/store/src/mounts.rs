@@ -7,7 +7,7 @@ use crate::disk;
 use crate::lock::try_lock;
 use crate::{LocalStore, Result};
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// One folder of a cache mount.
@@ -17,19 +17,20 @@ pub(crate) struct MountFolder {
     /// As the recipe names it, with the slot.
     pub name: String,
     pub used: SystemTime,
+    /// Bytes on disk.
+    pub bytes: u64,
 }
 
-impl MountFolder {
-    /// The lock of whoever uses it, if nobody does.
-    pub fn try_lock(&self) -> Option<File> {
-        let mut lock = self.path.clone().into_os_string();
-        lock.push(".lock");
-        let lock = File::options().write(true).open(&lock).ok()?;
-        try_lock(&lock).unwrap_or(false).then_some(lock)
-    }
+/// The lock of whoever uses the folder at `path`, if nobody does.
+pub(crate) fn try_lock_mount(path: &Path) -> Option<File> {
+    let mut lock = path.to_path_buf().into_os_string();
+    lock.push(".lock");
+    let lock = File::options().write(true).open(&lock).ok()?;
+    try_lock(&lock).unwrap_or(false).then_some(lock)
 }
 
 impl LocalStore {
+    /// Reads all names in all of them, so not under the collection lock.
     pub(crate) fn mount_folders(&self) -> Result<Vec<MountFolder>> {
         let mut out = Vec::new();
         for key in disk::names(&self.path("mounts"))? {
@@ -41,7 +42,8 @@ impl LocalStore {
                 let Ok(meta) = fs::symlink_metadata(&path) else { continue };
                 if meta.is_dir() {
                     let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                    out.push(MountFolder { path, name: format!("{id} ({slot})"), used });
+                    let bytes = disk::tree_usage(&path).bytes;
+                    out.push(MountFolder { path, name: format!("{id} ({slot})"), used, bytes });
                 }
             }
         }

@@ -233,9 +233,8 @@ impl LocalStore {
             VerifyOptions::Repair => Some(self.exclusive()?),
             VerifyOptions::Report => None,
         };
-        let inventory = self.inventory(Unreadable::Skip)?;
-        let records = inventory.entries.iter().filter(|e| !matches!(e.id, EntryId::Mount(_))).count();
-        report.records = (records + inventory.broken.len()) as u64;
+        let inventory = self.inventory(Unreadable::Skip, Vec::new())?;
+        report.records = (inventory.entries.len() + inventory.broken.len()) as u64;
         for id in inventory.broken {
             let finding = match id {
                 EntryId::Record(key) => Finding::UselessRecord { key },
