@@ -453,11 +453,14 @@ pub enum ListFormat {
 
 #[derive(Debug, Clone, Args)]
 pub struct RmiArgs {
-    #[arg(required = true)]
+    #[arg(required_unless_present = "collect")]
     pub names: Vec<String>,
     /// Also if it has several names
     #[arg(short, long)]
     pub force: bool,
+    /// Only give space back: what `rmi` starts in the background
+    #[arg(long, hide = true, conflicts_with = "names")]
+    pub collect: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -45,8 +45,20 @@ pub struct Listed {
 
 /// All images, by name.
 pub fn list(store: &LocalStore) -> Result<Vec<Listed>, Error> {
+    describe_all(store, store.list_refs()?)
+}
+
+/// The images whose names are `wanted`, by name. No others are looked at.
+pub fn list_named(store: &LocalStore, wanted: impl Fn(&Reference) -> bool) -> Result<Vec<Listed>, Error> {
+    let named = |name: &str| {
+        !name.starts_with(UNTAGGED) && name.parse::<Reference>().is_ok_and(|reference| wanted(&reference))
+    };
+    describe_all(store, store.list_refs_named(named)?)
+}
+
+fn describe_all(store: &LocalStore, refs: Vec<RefV1>) -> Result<Vec<Listed>, Error> {
     let mut out = Vec::new();
-    for found in store.list_refs()? {
+    for found in refs {
         if let Some(listed) = describe(store, &found)? {
             out.push(listed);
         }
@@ -95,9 +107,12 @@ pub fn images_of(store: &LocalStore, document: &Document) -> Result<Vec<Image>, 
 /// Bytes of an image's layers.
 pub fn image_size(store: &LocalStore, image: &Image) -> u64 {
     let layers = image.manifest.value.layers.iter().zip(&image.config.value.rootfs.diff_ids);
-    layers
-        .map(|(blob, diff)| store.layer(diff).ok().flatten().and_then(|r| r.size).unwrap_or(blob.size))
-        .sum()
+    layers.map(|(blob, diff)| layer_size(store, blob, diff)).sum()
+}
+
+/// Bytes of a layer, uncompressed where that is known.
+fn layer_size(store: &LocalStore, blob: &oci::Descriptor, diff: &digest::DiffId) -> u64 {
+    store.layer_size(diff).ok().flatten().unwrap_or(blob.size)
 }
 
 /// What a name, an id or the start of one means.
@@ -148,12 +163,12 @@ fn not_found(store: &LocalStore, name: &str) -> Error {
     };
     let error =
         Error::new(ErrorKind::NotFound, format!("Unable to find image '{}' locally", reference.familiar()));
+    let same = |r: &Reference| r.repository() == reference.repository();
     let tags: Vec<String> = store
-        .list_refs()
+        .list_refs_named(|name| name.parse().is_ok_and(|r| same(&r)))
         .unwrap_or_default()
         .iter()
         .filter_map(|r| r.name.parse::<Reference>().ok())
-        .filter(|r| r.repository() == reference.repository())
         .map(|r| r.familiar())
         .collect();
     match tags.as_slice() {
@@ -190,24 +205,20 @@ pub fn tag(store: &LocalStore, source: &str, name: &str) -> Result<Reference, Er
 /// Keep an image that has no name under its digest.
 pub fn keep_untagged(session: &Session, content: &Content) -> Result<(), Error> {
     let digest = content.top.digest();
-    if session.store.list_refs()?.iter().any(|r| r.target.digest == digest) {
+    let name = format!("{UNTAGGED}{digest}");
+    if session.store.get_ref(&name)?.is_some() || !session.store.refs_to(&digest)?.is_empty() {
         // Already kept; a sealed store is still due.
         session.store.seal_batch()?;
         return Ok(());
     }
-    session.store.set_ref(
-        &format!("{UNTAGGED}{digest}"),
-        target(&content.top),
-        KIND_DERIVED,
-        &Expected::Any,
-    )?;
+    session.store.set_ref(&name, target(&content.top), KIND_DERIVED, &Expected::Any)?;
     Ok(())
 }
 
 /// Forget images that have no name. Returns how many.
 pub fn remove_untagged(store: &LocalStore) -> Result<usize, Error> {
     let mut count = 0;
-    for found in store.list_refs()?.iter().filter(|r| r.name.starts_with(UNTAGGED)) {
+    for found in store.list_refs_named(|name| name.starts_with(UNTAGGED))? {
         count += usize::from(store.delete_ref(&found.name, &Expected::Digest(found.target.digest))?);
     }
     Ok(count)
@@ -242,7 +253,7 @@ pub fn remove(store: &LocalStore, name: &str, force: bool) -> Result<Vec<Removed
         }
     }
     let digest = found.document.digest();
-    if !store.list_refs()?.iter().any(|r| r.target.digest == digest) {
+    if store.refs_to(&digest)?.is_empty() {
         out.push(RemovedName::Deleted(digest));
     }
     Ok(out)
@@ -282,9 +293,7 @@ pub fn history(session: &Session, name: &str) -> Result<(Digest, Vec<HistoryLine
         let size = if entry.empty_layer {
             0
         } else {
-            layers.next().map_or(0, |(blob, diff)| {
-                session.store.layer(diff).ok().flatten().and_then(|r| r.size).unwrap_or(blob.size)
-            })
+            layers.next().map_or(0, |(blob, diff)| layer_size(&session.store, blob, diff))
         };
         out.push(HistoryLine {
             created: entry.created.clone(),
@@ -395,9 +404,11 @@ pub async fn push_content(
     let client = (session.registry)()?;
     let source = Arc::new(ImageBlobs::of(&session.store, [content])?);
     let mut mounts = registry::MountHints::new();
-    for found in session.store.list_refs()? {
+    let beside = |other: &Reference| other.domain() == to.domain() && other.path() != to.path();
+    let named = |name: &str| name.parse().is_ok_and(|other| beside(&other));
+    for found in session.store.list_refs_named(named)? {
         let Ok(other) = found.name.parse::<Reference>() else { continue };
-        if other.domain() != to.domain() || other.path() == to.path() || found.kind != KIND_BASE {
+        if found.kind != KIND_BASE {
             continue;
         }
         if let Some(document) = lookup::document(&session.store, &found.target.digest)? {

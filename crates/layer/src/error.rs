@@ -65,6 +65,12 @@ impl Error {
             if matches!(Errno::from_io_error(source), Some(Errno::NOSPC | Errno::DQUOT)))
     }
 
+    /// Whether this process, or the machine, may not open more files.
+    pub(crate) fn is_too_many_files(&self) -> bool {
+        matches!(self, Error::Io { source, .. }
+            if matches!(Errno::from_io_error(source), Some(Errno::MFILE | Errno::NFILE)))
+    }
+
     pub(crate) fn entry(path: &[u8], reason: impl Into<String>) -> Error {
         Error::Entry { path: shown(path), reason: reason.into() }
     }

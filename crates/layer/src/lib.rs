@@ -34,6 +34,7 @@ mod stream;
 pub mod tree;
 pub mod unpack;
 mod write;
+mod writers;
 
 pub use error::Error;
 pub use fsat::Marks;

@@ -125,6 +125,18 @@ impl<R: BufRead> TarReader<R> {
         Ok(&available[..n])
     }
 
+    /// All data of the current entry; only for sizes that were looked at.
+    pub fn data_all(&mut self) -> Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(usize::try_from(self.left).unwrap_or_default());
+        loop {
+            let piece = self.data()?;
+            if piece.is_empty() {
+                return Ok(out);
+            }
+            out.extend_from_slice(piece);
+        }
+    }
+
     /// The stream behind the archive, for what follows its end.
     pub fn into_inner(mut self) -> R {
         self.give_back();
@@ -368,14 +380,7 @@ impl<R: BufRead> TarReader<R> {
         }
         self.left = size;
         self.padding = (BLOCK - size % BLOCK) % BLOCK;
-        let mut out = Vec::with_capacity(size as usize);
-        loop {
-            let piece = self.data()?;
-            if piece.is_empty() {
-                break;
-            }
-            out.extend_from_slice(piece);
-        }
+        let out = self.data_all()?;
         self.skip_rest()?;
         Ok(out)
     }

@@ -17,6 +17,7 @@ use crate::error::{Context, shown};
 use crate::fsat::{self, DIR};
 use crate::read::{Entry, Kind, TarReader};
 use crate::stream::{ChunkReader, hashed_read};
+use crate::writers::{self, NewFile, Writers};
 use crate::{Error, IdMap, Marks, Result};
 use digest::DiffId;
 use rustix::fd::OwnedFd;
@@ -83,8 +84,11 @@ pub struct UnpackReport {
 pub fn apply(reader: impl Read + Send, dest: &Path, options: &UnpackOptions) -> Result<UnpackReport> {
     let root = rustix::fs::open(dest, DIR, Mode::empty()).at_path("open", dest)?;
     let mut unpacker = Unpacker::new(root, options);
-    let ((), digest, size) = hashed_read(reader, options.max_bytes, |source| unpacker.run(source))
-        .map_err(|e| too_much(e, "bytes"))?;
+    let ((), digest, size) = hashed_read(reader, options.max_bytes, |source| {
+        writers::with(|files| unpacker.entries(source, files))?;
+        unpacker.finish_dirs()
+    })
+    .map_err(|e| too_much(e, "bytes"))?;
     Ok(UnpackReport {
         diff_id: DiffId(digest),
         size,
@@ -149,7 +153,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    fn run(&mut self, source: &mut ChunkReader) -> Result<()> {
+    fn entries(&mut self, source: &mut ChunkReader, files: &mut Writers) -> Result<()> {
         let mut tar = TarReader::new(source);
         while let Some(entry) = tar.next()? {
             self.entries += 1;
@@ -158,13 +162,17 @@ impl<'a> Unpacker<'a> {
             {
                 return Err(Error::Limit { what: "entries", limit });
             }
-            self.entry(&entry, &mut tar)?;
+            self.entry(&entry, &mut tar, files)?;
         }
-        self.link_deferred()?;
-        self.finish_dirs()
+        self.link_deferred()
     }
 
-    fn entry<R: BufRead>(&mut self, entry: &Entry, tar: &mut TarReader<R>) -> Result<()> {
+    fn entry<R: BufRead>(
+        &mut self,
+        entry: &Entry,
+        tar: &mut TarReader<R>,
+        files: &mut Writers,
+    ) -> Result<()> {
         if entry.path.contains(&0) {
             return Err(Error::entry(&entry.path, "its name has a NUL"));
         }
@@ -185,8 +193,8 @@ impl<'a> Unpacker<'a> {
             // Folders of that name are aufs's own (`.wh..wh.plnk`), never part of the image.
             return Ok(());
         }
-        let (real, dir) = self.parent(parent)?;
-        self.entry_in(entry, tar, &real, &dir, name)?;
+        let (real, dir) = files.with_room(|| self.parent(parent))?;
+        self.entry_in(entry, tar, files, (&real, &dir), name)?;
         // Only what is below the parent can have been removed, so the folder itself stays valid.
         self.last = Some((parent.to_vec(), real, dir));
         Ok(())
@@ -196,8 +204,8 @@ impl<'a> Unpacker<'a> {
         &mut self,
         entry: &Entry,
         tar: &mut TarReader<R>,
-        parent: &[u8],
-        dir: &OwnedFd,
+        files: &mut Writers,
+        (parent, dir): (&[u8], &OwnedFd),
         name: &[u8],
     ) -> Result<()> {
         if name == OPAQUE {
@@ -212,9 +220,15 @@ impl<'a> Unpacker<'a> {
             Kind::Dir => self.dir(entry, &path, dir, name),
             Kind::HardLink => self.hard_link(entry, path, dir, name),
             Kind::File => {
-                let file = self.create(&path, dir, name)?;
+                let file = files.with_room(|| self.create(&path, dir, name))?;
+                let owner = self.new_owner(entry, &path)?;
+                if writers::is_small(entry) {
+                    // Only names depend on what comes before and after: the rest happens beside.
+                    let data = tar.data_all()?;
+                    return files.write(NewFile { file, path, entry: entry.clone(), owner, data });
+                }
                 write_data(&file, entry, tar, &path)?;
-                settle_file(&file, entry, self.new_owner(entry, &path)?, &path)
+                settle_file(&file, entry, owner, &path)
             }
             Kind::Symlink => {
                 if entry.link.is_empty() || entry.link.contains(&0) {
@@ -704,7 +718,7 @@ fn is_zero(data: &[u8]) -> bool {
         && data.chunks(4096).all(|c| c.iter().fold(0, |a, b| a | b) == 0)
 }
 
-fn write_at(file: &OwnedFd, mut data: &[u8], mut at: u64) -> rustix::io::Result<()> {
+pub(crate) fn write_at(file: &OwnedFd, mut data: &[u8], mut at: u64) -> rustix::io::Result<()> {
     while !data.is_empty() {
         match rustix::io::pwrite(file, data, at) {
             Ok(n) => {

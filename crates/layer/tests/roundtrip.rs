@@ -93,6 +93,42 @@ fn the_bytes_are_those_of_the_golden_file() {
 const GOLDEN: &str = "sha256:5612d17327051883b851665e94eb3e487193afbe037f7decd74cd4a82a84f10f";
 
 #[test]
+fn the_number_of_threads_changes_nothing() {
+    use layer::compress::{Compression, Compressor};
+    // Enough for several pieces of each compression, small files and large ones, replaced ones and links.
+    let mut tar = Archive::default();
+    let mut x: u32 = 7;
+    for i in 0..300 {
+        let mut line = String::new();
+        for _ in 0..(if i % 50 == 0 { 200_000 } else { i * 40 }) {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            line.push(char::from(b'a' + (x >> 28) as u8));
+        }
+        tar = tar.file(&format!("d{}/f{}", i % 7, i % 290), &line);
+        if i % 9 == 0 {
+            tar = tar.hard_link(&format!("d{}/l{i}", i % 7), &format!("d{}/f{}", i % 7, i % 290));
+        }
+    }
+    let tar = tar.end();
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let dir = tempfile::tempdir().unwrap();
+            apply(&tar[..], dir.path(), &common::unpack_options()).unwrap();
+            let options = PackOptions { ids: common::unpack_options().ids, ..PackOptions::default() };
+            [Compression::None, Compression::GZIP, Compression::ZSTD].map(|how| {
+                let mut out = Compressor::new(Vec::new(), how);
+                write_layer(dir.path(), &[], &options, &mut out).unwrap();
+                digest::Digest::of(&out.finish().unwrap().0)
+            })
+        })
+    };
+    let one = with(1);
+    assert_eq!(with(2), one);
+    assert_eq!(with(7), one);
+}
+
+#[test]
 fn implicit_folders_and_links_into_lower_layers_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let tar = Archive::default()

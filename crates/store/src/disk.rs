@@ -188,6 +188,35 @@ pub fn names(dir: &Path) -> Result<Vec<String>> {
     Ok(out)
 }
 
+/// The bytes of each small file in `dir`, in no order. Files that vanish meanwhile are left out.
+pub fn each_file(dir: &Path, mut visit: impl FnMut(&[u8])) -> Result<()> {
+    use rustix::fs::{Dir, Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(dir, flags, Mode::empty()).map_err(io::Error::from).at("open", dir)?;
+    let mut buffer = Vec::with_capacity(4096);
+    for entry in Dir::read_from(&folder).map_err(io::Error::from).at("list", dir)? {
+        let entry = entry.map_err(io::Error::from).at("list", dir)?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let mut file = match rustix::fs::openat(&folder, name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT | Errno::LOOP) => continue,
+            Err(e) => return Err(Error::io("open", &dir.join(&*name.to_string_lossy()), e.into())),
+        };
+        buffer.clear();
+        match io::Read::read_to_end(&mut file, &mut buffer) {
+            Ok(_) => visit(&buffer),
+            // A folder among them is nobody's record.
+            Err(e) if e.kind() == io::ErrorKind::IsADirectory => {}
+            Err(e) => return Err(Error::io("read", &dir.join(&*name.to_string_lossy()), e)),
+        }
+    }
+    Ok(())
+}
+
 /// Set the modification time of `path`, used as the last-used time of records.
 pub fn set_mtime(path: &Path, time: SystemTime) -> io::Result<()> {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

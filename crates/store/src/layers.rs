@@ -61,6 +61,11 @@ impl LocalStore {
         Ok(Some(record))
     }
 
+    /// Bytes of a layer's tar, where that is known. Nothing is held.
+    pub fn layer_size(&self, diff_id: &DiffId) -> Result<Option<u64>> {
+        Ok(self.stored_layer(diff_id)?.and_then(|s| s.record.size))
+    }
+
     /// Add what `record` knows to what is known of the layer: another blob joins the list, a snapshot
     /// is noted unless a usable one is there already, so of two writers none is lost. The layer is
     /// held. Returns the merged record.

@@ -69,6 +69,41 @@ impl LocalStore {
         Ok(out)
     }
 
+    /// The references whose names are `wanted`, by name. The others are not read: a store may have many.
+    pub fn list_refs_named(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<RefV1>> {
+        let mut out = Vec::new();
+        for file in disk::names(&self.path("refs"))? {
+            // Of the longest names, only the files know them.
+            if ref_name(&file).is_some_and(|name| !wanted(&name)) {
+                continue;
+            }
+            let bytes = disk::read_optional(&self.path("refs").join(file))?;
+            let found = bytes.and_then(|b| sealed::decode::<RefV1>(&b).ok());
+            out.extend(found.filter(|r| wanted(&r.name)));
+        }
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(out)
+    }
+
+    /// The references that point at a blob, by name.
+    pub fn refs_to(&self, digest: &Digest) -> Result<Vec<RefV1>> {
+        let hex = digest.hex();
+        let mut out: Vec<RefV1> = Vec::new();
+        disk::each_file(&self.path("refs"), |bytes| {
+            // Looked for as text first: nearly all point elsewhere, and reading a record takes longer.
+            if find(bytes, hex.as_bytes()) {
+                out.extend(sealed::decode::<RefV1>(bytes).ok().filter(|r| r.target.digest == *digest));
+            }
+        })?;
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(out)
+    }
+
+    /// How many references there are.
+    pub fn count_refs(&self) -> Result<usize> {
+        Ok(disk::names(&self.path("refs"))?.len())
+    }
+
     /// Fails where a reference can't be read: what it keeps is unknown then.
     pub(crate) fn check_refs(&self) -> Result<()> {
         for file in disk::names(&self.path("refs"))? {
@@ -268,7 +303,8 @@ fn digest_of_name(file: &str) -> String {
 }
 
 fn find(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|w| w == part)
+    let Some((first, rest)) = part.split_first() else { return true };
+    text.iter().enumerate().any(|(i, b)| b == first && text[i + 1..].starts_with(rest))
 }
 
 #[cfg(test)]

@@ -10,15 +10,15 @@ pub fn run(global: &Global, args: &ImagesArgs) -> Result<ExitCode, Error> {
     let session = machine::session(global)?;
     let wanted: Vec<oci::Reference> =
         args.names.iter().map(|n| images::parse_name(n)).collect::<Result<_, _>>()?;
-    let mut rows = images::list(&session.store)?;
-    rows.retain(|r| {
-        wanted.is_empty()
-            || wanted.iter().zip(&args.names).any(|(w, name)| {
-                r.reference.as_ref().is_some_and(|own| {
-                    own.repository() == w.repository() && (!name.contains(':') || own.tag() == w.tag())
-                })
-            })
-    });
+    let is_wanted = |own: &oci::Reference| {
+        wanted.iter().zip(&args.names).any(|(w, name)| {
+            own.repository() == w.repository() && (!name.contains(':') || own.tag() == w.tag())
+        })
+    };
+    let mut rows = match wanted.is_empty() {
+        true => images::list(&session.store)?,
+        false => images::list_named(&session.store, is_wanted)?,
+    };
     for filter in &args.filter {
         let kind = |r: &Listed| if r.kind == images::KIND_BASE { "base" } else { "derived" };
         match filter.split_once('=') {

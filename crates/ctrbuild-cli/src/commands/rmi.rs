@@ -4,10 +4,19 @@ use crate::args::{Global, RmiArgs};
 use crate::{machine, render};
 use ctrbuild::Error;
 use ctrbuild::images::RemovedName;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+
+/// With more images than this, what an image leaves is collected by a process in the background: a collection
+/// reads all manifests.
+const MANY: usize = 1000;
 
 pub fn run(global: &Global, args: &RmiArgs) -> Result<ExitCode, Error> {
     let session = machine::session(global)?;
+    if args.collect {
+        session.store.gc(&Default::default())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut code = ExitCode::SUCCESS;
     for name in &args.names {
         match ctrbuild::images::remove(&session.store, name, args.force) {
@@ -26,6 +35,19 @@ pub fn run(global: &Global, args: &RmiArgs) -> Result<ExitCode, Error> {
         }
     }
     // Space comes back at once, not with the next build.
-    session.store.gc(&Default::default())?;
+    if session.store.count_refs()? <= MANY || !collect_later(global) {
+        session.store.gc(&Default::default())?;
+    }
     Ok(code)
+}
+
+/// Start `rmi --collect` in the background, as git starts its own. Whether that worked. It may be killed at any
+/// time: collections are made for that.
+fn collect_later(global: &Global) -> bool {
+    let (Ok(program), Ok(root)) = (std::env::current_exe(), machine::store_root(global)) else { return false };
+    let mut command = Command::new(program);
+    command.arg("--root").arg(root);
+    command.args(["rmi", "--collect"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // In a group of its own: what interrupts the commands after this one is not meant for it.
+    command.process_group(0).spawn().is_ok()
 }
