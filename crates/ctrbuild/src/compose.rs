@@ -191,20 +191,34 @@ pub fn pack(
     format: Format,
     annotations: BTreeMap<String, String>,
 ) -> Result<Image, Error> {
-    let diffs = &image.config.value.rootfs.diff_ids;
-    let layers = image
-        .manifest
-        .value
-        .layers
-        .iter()
-        .enumerate()
-        .map(|(i, layer)| pack_layer(store, &diffs[..=i], layer, compression, recompress))
-        .collect::<Result<Vec<_>, _>>()?;
+    let layers = pack_layers(image, |chain, layer| pack_layer(store, chain, layer, compression, recompress))?;
     let config = Raw { ..image.config.clone() };
     let packed =
         mutate::manifest(config, &layers, format, annotations).map_err(|e| Error::world(e.to_string()))?;
     lookup::put_image(store, &packed)?;
     Ok(packed)
+}
+
+/// All layers through `pack`, two at the same time: one is written out to the disk while the next one is compressed.
+fn pack_layers(
+    image: &Image,
+    pack: impl Fn(&[DiffId], &Descriptor) -> Result<Descriptor, Error> + Sync,
+) -> Result<Vec<Descriptor>, Error> {
+    let (layers, diffs) = (&image.manifest.value.layers, &image.config.value.rootfs.diff_ids);
+    let one = |i: usize| pack(&diffs[..=i], &layers[i]);
+    let mut out = Vec::with_capacity(layers.len());
+    for first in (0..layers.len()).step_by(2) {
+        if first + 1 == layers.len() {
+            out.push(one(first)?);
+            continue;
+        }
+        let (a, b) = std::thread::scope(|scope| {
+            let second = scope.spawn(|| one(first + 1));
+            (one(first), second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        out.extend([a?, b?]);
+    }
+    Ok(out)
 }
 
 /// One layer in the asked form; `chain` are the diff ids from the base up to it.

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bounds against archives that unpack to more than they should.
 #[derive(Debug, Clone, Copy)]
@@ -162,23 +163,47 @@ impl Loaded {
         Image::new(manifest.clone(), config).map_err(|source| Error::Document { what, source })
     }
 
-    /// Bring all blobs and documents of `images` into `sink`; every digest and size is checked. Documents
-    /// come after what they reach. Only after Ok may a reference be set. Idempotent.
+    /// Bring all blobs and documents of `images` into `sink`, several blobs at the same time; every digest and size
+    /// is checked. Documents come after what they reach. Only after Ok may a reference be set. Idempotent.
     pub fn ingest(&self, images: &[LoadedImage], sink: &dyn BlobSink) -> Result<(), Error> {
-        let mut done = BTreeSet::new();
-        for image in images {
-            for blob in image.content.blobs() {
-                if done.insert(blob.digest) {
-                    self.ingest_blob(&blob, sink)?;
-                }
-            }
-            for document in image.content.documents() {
-                let descriptor = document.descriptor();
-                let put = sink.put(&descriptor, document.bytes());
-                put.map_err(|source| Error::Sink { digest: descriptor.digest, source })?;
-            }
+        let mut seen = BTreeSet::new();
+        let blobs: Vec<Descriptor> =
+            images.iter().flat_map(|i| i.content.blobs()).filter(|b| seen.insert(b.digest)).collect();
+        self.ingest_blobs(&blobs, sink)?;
+        for document in images.iter().flat_map(|i| i.content.documents()) {
+            let descriptor = document.descriptor();
+            let put = sink.put(&descriptor, document.bytes());
+            put.map_err(|source| Error::Sink { digest: descriptor.digest, source })?;
         }
         Ok(())
+    }
+
+    /// After a failure no blob is begun; that of the first one in the order of `blobs` is told.
+    fn ingest_blobs(&self, blobs: &[Descriptor], sink: &dyn BlobSink) -> Result<(), Error> {
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let work = || -> Result<(), (usize, Error)> {
+            while !failed.load(Ordering::SeqCst) {
+                let i = next.fetch_add(1, Ordering::SeqCst);
+                let Some(blob) = blobs.get(i) else { break };
+                self.ingest_blob(blob, sink).map_err(|e| {
+                    failed.store(true, Ordering::SeqCst);
+                    (i, e)
+                })?;
+            }
+            Ok(())
+        };
+        let outcomes = std::thread::scope(|scope| {
+            let threads: Vec<_> = (1..blobs.len().min(AT_ONCE)).map(|_| scope.spawn(work)).collect();
+            let mut outcomes = vec![work()];
+            for thread in threads {
+                outcomes.push(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            outcomes
+        });
+        match outcomes.into_iter().filter_map(Result::err).min_by_key(|(i, _)| *i) {
+            Some((_, e)) => Err(e),
+            None => Ok(()),
+        }
     }
 
     fn ingest_blob(&self, blob: &Descriptor, sink: &dyn BlobSink) -> Result<(), Error> {
@@ -196,17 +221,27 @@ impl Loaded {
             }
             Err(source) => return Err(Error::Blob { digest: blob.digest, source }),
         };
-        let mut reader = VerifyingReader::new(reader, blob.digest, blob.size);
+        // The sink verifies: that is its contract, and hashing twice would take twice as long.
+        let to_sink = |source: io::Error| match verify_error(&source) {
+            Some(_) => damaged(blob, source),
+            None => to_sink(source),
+        };
+        let mut reader = reader.take(blob.size.saturating_add(1));
         let mut writer = sink.begin(blob).map_err(to_sink)?;
         if writer.is_present() {
             return Ok(());
         }
         writer.restart().map_err(to_sink)?;
-        let mut buffer = vec![0; 128 << 10];
+        let mut buffer = vec![0; 256 << 10];
         loop {
             match reader.read(&mut buffer) {
                 Ok(0) => return writer.commit().map_err(to_sink),
-                Ok(n) => writer.write(&buffer[..n]).map_err(to_sink)?,
+                Ok(n) => {
+                    if let Err(e) = writer.write(&buffer[..n]) {
+                        let _ = writer.restart();
+                        return Err(to_sink(e));
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => {
                     let _ = writer.restart();
@@ -238,11 +273,19 @@ fn missing(blob: &Descriptor) -> Error {
 }
 
 fn damaged(blob: &Descriptor, source: io::Error) -> Error {
-    match source.get_ref().and_then(|e| e.downcast_ref::<digest::VerifyError>()) {
+    match verify_error(&source) {
         Some(e) => Error::Verify { what: blob.digest.to_string(), source: e.clone() },
         None => Error::Blob { digest: blob.digest, source },
     }
 }
+
+/// What a sink or a verifying reader found wrong, behind an error of reading or writing.
+fn verify_error(e: &io::Error) -> Option<&digest::VerifyError> {
+    e.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// Blobs that are taken in at the same time.
+const AT_ONCE: usize = 4;
 
 impl BlobSource for Loaded {
     fn open(&self, blob: &Descriptor) -> io::Result<Box<dyn Read + Send>> {

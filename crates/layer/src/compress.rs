@@ -45,6 +45,14 @@ impl Compression {
         }
     }
 
+    /// Pieces that are in memory at the same time, at most.
+    fn most_pieces(self) -> usize {
+        match self {
+            Compression::None | Compression::Gzip { .. } => 24,
+            Compression::Zstd { .. } => 8,
+        }
+    }
+
     fn pack(self, data: &[u8]) -> io::Result<Vec<u8>> {
         match self {
             Compression::None => Ok(data.to_vec()),
@@ -77,7 +85,8 @@ pub struct Compressor<W> {
 
 impl<W: Write> Compressor<W> {
     pub fn new(out: W, compression: Compression) -> Self {
-        let depth = rayon::current_num_threads() * 2;
+        // More than enough for a few cores; for many, memory counts more.
+        let depth = (rayon::current_num_threads() * 2).min(compression.most_pieces());
         let buffer = Vec::with_capacity(compression.piece());
         Compressor { out, compression, buffer, running: VecDeque::new(), begun: false, depth, written: 0 }
     }

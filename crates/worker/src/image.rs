@@ -142,8 +142,12 @@ impl LocalWorker {
             observer.event(Event::Transfer { vertex, what: &name, done, total });
         };
         self.config.blobs.fetch(self.store(), &origin, &blob, Arc::new(progress)).await?;
-        let unpack =
-            |worker: Arc<Self>, blob: Descriptor| par::blocking(move || worker.unpack(&blob, diff, created));
+        let unpack = |worker: Arc<Self>, blob: Descriptor| async move {
+            // The semaphore is never closed.
+            let turn = worker.clone();
+            let _turn = turn.layers.acquire().await;
+            par::blocking(move || worker.unpack(&blob, diff, created)).await
+        };
         let unpacked = match unpack(self.clone(), blob.clone()).await {
             // The blob in the store was damaged, so that unpacking could not but fail: once more with a new one.
             Err(_) if self.clone().is_set_aside(blob.digest).await => {

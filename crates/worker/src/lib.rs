@@ -111,6 +111,8 @@ pub struct LocalWorker {
     fresh: Mutex<HashMap<String, Arc<Mutex<bool>>>>,
     /// Whether it was said that there are no overlays here.
     told: std::sync::Once,
+    /// Layers that are unpacked or packed at the same time, so that many of them need no more memory than some.
+    layers: tokio::sync::Semaphore,
 }
 
 impl LocalWorker {
@@ -122,6 +124,7 @@ impl LocalWorker {
             runtime: std::sync::OnceLock::new(),
             fresh: Mutex::default(),
             told: std::sync::Once::new(),
+            layers: tokio::sync::Semaphore::new(rayon::current_num_threads().clamp(4, 16)),
         }
     }
 
@@ -273,14 +276,15 @@ impl Executor for Worker {
 }
 
 impl LocalWorker {
-    /// The diff ids of layers, computing (and noting) those that are not known yet.
+    /// The diff ids of layers, computing (and noting) those that are not known yet, several at the same time.
     pub async fn diff_ids(self: &Arc<Self>, layers: &[SnapshotId]) -> Result<Vec<DiffId>, ErrorKind> {
-        let mut out = Vec::with_capacity(layers.len());
-        for (i, id) in layers.iter().enumerate() {
+        let each = layers.iter().enumerate().map(|(i, id)| async move {
+            // The semaphore is never closed.
+            let _turn = self.layers.acquire().await;
             let (worker, id, below) = (self.clone(), id.clone(), layers[..i].to_vec());
-            out.push(par::blocking(move || worker.diff_id(&id, &below)).await?);
-        }
-        Ok(out)
+            par::blocking(move || worker.diff_id(&id, &below)).await
+        });
+        futures_util::future::try_join_all(each).await
     }
 
     fn diff_id(&self, id: &SnapshotId, below: &[SnapshotId]) -> Result<DiffId, ErrorKind> {
