@@ -87,7 +87,8 @@ impl<R: BufRead> TarReader<R> {
             self.check_sum(&block)?;
             let size = self.number(&header.as_old().size, "size")?;
             match block[156] {
-                b'x' => {
+                // Solaris wrote the same with an X.
+                b'x' | b'X' => {
                     let data = self.meta(size)?;
                     let records = pax::parse(&data).map_err(|e| self.malformed(e))?;
                     extended.records = records.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
@@ -98,6 +99,8 @@ impl<R: BufRead> TarReader<R> {
                     pax::parse(&data).map_err(|e| self.malformed(e))?;
                 }
                 b'L' => extended.long_path = Some(until_nul(&self.meta(size)?).to_vec()),
+                // The label of a GNU archive, which names nothing in it.
+                b'V' => drop(self.meta(size)?),
                 b'K' => extended.long_link = Some(until_nul(&self.meta(size)?).to_vec()),
                 _ => return self.entry(&block, size, extended).map(Some),
             }
@@ -152,16 +155,16 @@ impl<R: BufRead> TarReader<R> {
     fn entry(&mut self, block: &[u8; 512], size: u64, extended: Extended) -> Result<Entry> {
         let header = tar::Header::from_byte_slice(block);
         let old = header.as_old();
-        let ustar = header.as_ustar();
-        let gnu = header.as_gnu();
+        let format = Format::of(block);
         let mut path = until_nul(&old.name).to_vec();
-        if let Some(ustar) = ustar
-            && !until_nul(&ustar.prefix).is_empty()
-        {
-            let mut whole = until_nul(&ustar.prefix).to_vec();
-            whole.push(b'/');
-            whole.extend_from_slice(&path);
-            path = whole;
+        let prefix = match format {
+            Format::Ustar => until_nul(&block[345..500]),
+            // Two times come after a shorter prefix.
+            Format::Star => until_nul(&block[345..476]),
+            Format::Gnu | Format::V7 => &[],
+        };
+        if !prefix.is_empty() {
+            path = [prefix, b"/", &path].concat();
         }
         let mut link = until_nul(&old.linkname).to_vec();
         let mut uid = self.number(&old.uid, "uid")?;
@@ -169,12 +172,10 @@ impl<R: BufRead> TarReader<R> {
         let mode = self.number(&old.mode, "mode")?;
         let mut mtime = (self.signed(&old.mtime, "mtime")?, 0);
         let mut size = size;
-        let (major, minor) = match (ustar, gnu) {
-            (Some(u), _) => (&u.dev_major, &u.dev_minor),
-            (_, Some(g)) => (&g.dev_major, &g.dev_minor),
-            _ => (&[0; 8], &[0; 8]),
+        let (major, minor): (&[u8], &[u8]) = match format {
+            Format::V7 => (&[], &[]),
+            _ => (&block[329..337], &block[337..345]),
         };
-        let (major, minor) = (*major, *minor);
         if let Some(long) = extended.long_path {
             path = long;
         }
@@ -219,9 +220,10 @@ impl<R: BufRead> TarReader<R> {
             b'0' | 0 | b'7' | b'S' => Kind::File,
             b'1' => Kind::HardLink,
             b'2' => Kind::Symlink,
-            b'3' => Kind::Char { major: self.device(&major)?, minor: self.device(&minor)? },
-            b'4' => Kind::Block { major: self.device(&major)?, minor: self.device(&minor)? },
-            b'5' => Kind::Dir,
+            b'3' => Kind::Char { major: self.device(major)?, minor: self.device(minor)? },
+            b'4' => Kind::Block { major: self.device(major)?, minor: self.device(minor)? },
+            // A folder of an incremental GNU archive; its data are the names that were in it.
+            b'5' | b'D' => Kind::Dir,
             b'6' => Kind::Fifo,
             other => {
                 let reason = format!("type {:?} is not supported", char::from(other));
@@ -229,7 +231,7 @@ impl<R: BufRead> TarReader<R> {
             }
         };
         // Sizes of entries without data mean nothing (as in Go: a hard link's is that of its target).
-        self.left = if kind == Kind::File { size } else { 0 };
+        self.left = if kind == Kind::File || block[156] == b'D' { size } else { 0 };
         self.padding = (BLOCK - self.left % BLOCK) % BLOCK;
         if self.left.checked_add(self.padding).is_none() {
             return Err(self.malformed("a size is out of range"));
@@ -459,6 +461,26 @@ impl<R: BufRead> TarReader<R> {
             io::ErrorKind::UnexpectedEof,
             format!("the archive ends in the middle, at byte {}", self.offset),
         ))
+    }
+}
+
+/// Which fields a header block has. As in Go, whose packages read most layers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    V7,
+    Ustar,
+    Star,
+    Gnu,
+}
+
+impl Format {
+    fn of(block: &[u8; 512]) -> Format {
+        match &block[257..265] {
+            b"ustar  \0" => Format::Gnu,
+            magic if magic.starts_with(b"ustar\0") && block.ends_with(b"tar\0") => Format::Star,
+            magic if magic.starts_with(b"ustar\0") => Format::Ustar,
+            _ => Format::V7,
+        }
     }
 }
 

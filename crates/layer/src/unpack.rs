@@ -193,7 +193,11 @@ impl<'a> Unpacker<'a> {
             // Folders of that name are aufs's own (`.wh..wh.plnk`), never part of the image.
             return Ok(());
         }
-        let (real, dir) = files.with_room(|| self.parent(parent))?;
+        let (real, dir) = match files.with_room(|| self.parent(parent)) {
+            // Where this layer has a file, nothing from below shows; umoci writes such whiteouts all the same.
+            Err(Error::Entry { .. }) if name.starts_with(WHITEOUT) => return Ok(()),
+            other => other?,
+        };
         self.entry_in(entry, tar, files, (&real, &dir), name)?;
         // Only what is below the parent can have been removed, so the folder itself stays valid.
         self.last = Some((parent.to_vec(), real, dir));
