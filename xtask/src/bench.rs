@@ -75,7 +75,7 @@ fn verdict(name: &str, found: f64, promised: f64, unit: &str, peer: Option<f64>)
     kept
 }
 
-fn median(mut all: Vec<f64>) -> f64 {
+pub(crate) fn median(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -272,7 +272,7 @@ impl Drop for Bench {
 }
 
 /// Bytes that do not compress, the same each time.
-fn noise(path: &Path, mib: u64) -> Result<()> {
+pub(crate) fn noise(path: &Path, mib: u64) -> Result<()> {
     let mut file = std::io::BufWriter::with_capacity(1 << 20, fs::File::create(path)?);
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     for _ in 0..(mib << 20) / 8 {
@@ -285,7 +285,7 @@ fn noise(path: &Path, mib: u64) -> Result<()> {
 }
 
 /// Run to the end; the process's peak of resident memory in MiB, as the kernel counted it.
-fn peak(command: &mut Command) -> Result<f64> {
+pub(crate) fn peak(command: &mut Command) -> Result<f64> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     let status = format!("/proc/{}/status", child.id());
     let mut high = 0u64;
@@ -306,13 +306,13 @@ fn peak(command: &mut Command) -> Result<f64> {
 }
 
 /// Debian's docker-registry on a free port of loopback.
-struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    domain: String,
+    pub domain: String,
 }
 
 impl Registry {
-    fn start(folder: &Path) -> Result<Self> {
+    pub fn start(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let domain = format!("127.0.0.1:{port}");

@@ -5,6 +5,8 @@
 
 mod bench;
 mod bench_lint;
+mod bench_scale;
+mod bench_store;
 mod check;
 mod conformance;
 mod corpus;
@@ -28,6 +30,7 @@ usage: cargo xtask COMMAND
   bless                codegen, and accept new snapshots of all tests
   bench [WHAT..]       steps, cached, memory; Debian's buildah as peer
   bench lint           lint and fmt of ../shared/corpus; hadolint as peer
+  bench store [WHAT..] unpack, commit, export, scale, memory; tar, gzip, zstd and openssl as peers
   torture kills        builders ended at 300 random moments, in each of several ways
   torture kernel [CG]  steps in a virtual machine with Debian's kernel; CG: v2, v1, hybrid, none
   fuzz [TARGET [SECS]] run fuzz targets (cargo-fuzz and a nightly compiler needed)
@@ -58,6 +61,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["codegen"] => check::codegen().map(passed),
         ["bless"] => check::bless().map(passed),
         ["bench", "lint"] => bench_lint::run_all().map(passed),
+        ["bench", "store", what @ ..] => bench_store::run(what).map(passed),
         ["bench", what @ ..] => bench::run(what).map(passed),
         ["torture", "kills"] => torture_steps::kills().map(passed),
         ["torture", "kernel", layouts @ ..] => torture_steps::kernel(layouts).map(passed),

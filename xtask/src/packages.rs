@@ -5,6 +5,7 @@ use anyhow::Result;
 
 /// Program and package.
 const TESTS: &[(&str, &str)] = &[
+    ("bsdtar", "libarchive-tools"),
     ("busybox", "busybox-static"),
     ("docker-registry", "docker-registry"),
     ("git", "git"),
@@ -28,6 +29,10 @@ const TESTS: &[(&str, &str)] = &[
 /// What `bench` needs besides.
 const BENCH: &[(&str, &str)] = &[("buildah", "buildah"), ("runc", "runc")];
 
+/// What `bench store` needs besides.
+const BENCH_STORE: &[(&str, &str)] =
+    &[("openssl", "openssl"), ("pigz", "pigz"), ("zstd", "zstd"), ("docker-registry", "docker-registry")];
+
 /// What `torture kernel` needs.
 const KERNEL: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
@@ -44,6 +49,10 @@ pub fn for_tests() -> Result<()> {
 pub fn for_bench() -> Result<()> {
     install(TESTS)?;
     install(BENCH)
+}
+
+pub fn for_bench_store() -> Result<()> {
+    install(BENCH_STORE)
 }
 
 pub fn for_kernel() -> Result<()> {

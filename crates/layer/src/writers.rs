@@ -154,7 +154,13 @@ mod tests {
     }
 
     fn new_file(file: OwnedFd, data: &[u8]) -> NewFile {
-        NewFile { file, path: b"f".to_vec(), entry: entry(data.len() as u64), owner: None, data: data.to_vec() }
+        NewFile {
+            file,
+            path: b"f".to_vec(),
+            entry: entry(data.len() as u64),
+            owner: None,
+            data: data.to_vec(),
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ mod common;
 use common::{Archive, Head, block, is_root, run, sum};
 use layer::decompress::decompress;
 use layer::pack::{PackOptions, Xattrs, write_layer};
-use layer::unpack::{UnpackOptions, UnpackReport, apply};
 use layer::tree;
+use layer::unpack::{UnpackOptions, UnpackReport, apply};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -178,7 +178,8 @@ fn umocis_layers_mean_to_us_what_they_mean_to_umoci() {
         return;
     }
     let work = tempfile::tempdir().unwrap();
-    let base = plain().dir("gone", 0o755).file("gone/f", "f").dir("remade", 0o755).file("remade/old", "").end();
+    let base =
+        plain().dir("gone", 0o755).file("gone/f", "f").dir("remade", 0o755).file("remade/old", "").end();
     fs::write(work.path().join("layer.tar"), &base).unwrap();
     for args in [
         &["init", "--layout", "oci"][..],

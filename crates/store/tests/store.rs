@@ -267,6 +267,34 @@ fn references_are_compared_and_swapped() {
 }
 
 #[test]
+fn references_are_found_by_name_and_by_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("s");
+    let store = open(&root);
+    let (a, n) = store.put_blob(b"{}").unwrap();
+    let (b, m) = store.put_blob(b"{ }").unwrap();
+    let long = "long/".repeat(300);
+    for (name, digest, size) in [("x/b:1", b, m), ("x/a:1", a, n), (long.as_str(), a, n), ("y:1", b, m)] {
+        store.set_ref(name, target(digest, size), "image", &Expected::Any).unwrap();
+    }
+    let names = |refs: Vec<store::RefV1>| refs.into_iter().map(|r| r.name).collect::<Vec<_>>();
+    assert_eq!(names(store.list_refs_named(|n| n.starts_with("x/")).unwrap()), ["x/a:1", "x/b:1"]);
+    // Its file does not tell the name.
+    assert_eq!(names(store.list_refs_named(|n| n.starts_with("long/")).unwrap()), [long.as_str()]);
+    assert_eq!(names(store.refs_to(&a).unwrap()), [long.as_str(), "x/a:1"]);
+    assert_eq!(names(store.refs_to(&b).unwrap()), ["x/b:1", "y:1"]);
+    assert_eq!(names(store.refs_to(&Digest::of(b"none")).unwrap()), [""; 0]);
+    // A digest elsewhere in a record is no target, and damaged records and folders are passed over.
+    let mut other = target(b, m);
+    other.annotations.insert("of".into(), a.hex());
+    store.set_ref("y:1", other, "image", &Expected::Any).unwrap();
+    fs::write(root.join("refs/broken"), format!("{{\"version\":1,\"digest\":\"{a}\"")).unwrap();
+    fs::create_dir(root.join("refs/folder")).unwrap();
+    assert_eq!(names(store.refs_to(&a).unwrap()), [long.as_str(), "x/a:1"]);
+    assert_eq!(store.count_refs().unwrap(), 6);
+}
+
+#[test]
 fn power_loss_takes_only_what_was_not_sealed() {
     let world = World::new();
     let before = world.open("boot-1");

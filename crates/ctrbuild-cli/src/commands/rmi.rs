@@ -44,7 +44,9 @@ pub fn run(global: &Global, args: &RmiArgs) -> Result<ExitCode, Error> {
 /// Start `rmi --collect` in the background, as git starts its own. Whether that worked. It may be killed at any
 /// time: collections are made for that.
 fn collect_later(global: &Global) -> bool {
-    let (Ok(program), Ok(root)) = (std::env::current_exe(), machine::store_root(global)) else { return false };
+    let (Ok(program), Ok(root)) = (std::env::current_exe(), machine::store_root(global)) else {
+        return false;
+    };
     let mut command = Command::new(program);
     command.arg("--root").arg(root);
     command.args(["rmi", "--collect"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -33,6 +33,41 @@ fn names_come_and_go() {
 }
 
 #[test]
+fn among_many_images_removing_one_does_not_wait_for_the_collection() {
+    let Some(place) = Place::new() else { return };
+    let context = place.recipe("FROM scratch\nCOPY Dockerfile /\n");
+    place.run(["build", "-q", "-t", "app:1", &context]).ok();
+    let refs = place.root.join("refs");
+    let file = |n: usize| refs.join(format!("docker.io%2Flibrary%2Fmany%3A{n}"));
+    // Records as docs/store-layout.md allows them without a sum.
+    let keeps =
+        r#"{"media_type":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:TARGET","size":2}"#;
+    let digest = place.inspect("app:1")[0]["Digest"].as_str().unwrap().to_string();
+    for n in 0..1100 {
+        let text = format!(
+            "{{\"version\":1,\"name\":\"docker.io/library/many:{n}\",\"target\":{},\"kind\":\"image\",\"updated\":1}}",
+            keeps.replace("TARGET", &"0".repeat(64))
+        );
+        std::fs::write(file(n), text).unwrap();
+    }
+    let hex = digest.trim_start_matches("sha256:");
+    let blob = place.root.join("blobs/sha256").join(&hex[..2]).join(hex);
+    assert!(blob.exists());
+    let said = place.run(["rmi", "app:1"]).ok();
+    assert!(said.contains("Untagged: app:1") && said.contains(&digest), "{said}");
+    let begun = std::time::Instant::now();
+    while blob.exists() {
+        assert!(begun.elapsed().as_secs() < 60, "nobody collected");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // Its lease is gone once it is done.
+    while std::fs::read_dir(place.root.join("leases")).unwrap().count() > 0 {
+        assert!(begun.elapsed().as_secs() < 60, "the collection does not end");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn history_and_configuration() {
     let Some(place) = Place::with_base() else { return };
     let context = place.recipe(RECIPE);
