@@ -77,6 +77,8 @@ impl Idle<'_> {
         rustix::fs::syncfs(&self.store.inner.root_dir).at("sync", &files)?;
         rustix::fs::renameat_with(CWD, active.upper(), CWD, &files, RenameFlags::EXCHANGE)
             .at("replace", &files)?;
+        // Before the old ones are removed.
+        disk::sync_dir(&self.store.snapshot_dir(id))?;
         with.iter().chain([id]).try_for_each(|id| self.store.forget_usage(id))
     }
 }
