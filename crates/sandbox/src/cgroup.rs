@@ -7,9 +7,10 @@
 //! v1 cgroups are made only for limits that v2 can't take, since moving a process there is slow.
 //!
 //! Names are `ctrbuild-<pid namespace>-<pid>-<start time>-<count>`, all of the builder: what no live process owns
-//! can be removed.
+//! can be removed. A parent of the user's choice that isn't there is made, marked as ours by an attribute, and
+//! removed by the last step that leaves it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,15 @@ use crate::spec::Limits;
 use crate::sys;
 
 /// Names of limits in errors.
-pub const LIMIT_NAMES: [&str; 6] = ["memory", "memory swap", "cpu", "cpuset", "pids", "ulimit"];
+pub const LIMIT_NAMES: [&str; 7] =
+    [crate::error::MEMORY, "memory swap", "cpu", "cpuset", "pids", "ulimit", PARENT];
+
+/// A cgroup that steps are to be in, as a limit.
+const PARENT: &str = "cgroup parent";
+/// Says that the builder made a cgroup for the sake of its steps, and so may remove it.
+const MADE: &str = "ctrbuild.made";
+/// Controllers of v1 by which a parent can limit and count what is in it.
+const PARENT_CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "cpuset", "blkio"];
 
 const PREFIX: &str = "ctrbuild-";
 
@@ -152,6 +161,8 @@ struct Group {
     dir: OwnedFd,
     /// v1 controllers; empty for v2.
     controllers: Vec<String>,
+    /// Folder and name of each part of a parent of the user's choice, outermost first.
+    above: Vec<(OwnedFd, OsString)>,
 }
 
 /// A step's cgroups.
@@ -217,6 +228,33 @@ fn wishes(limits: &Limits) -> Vec<Wish> {
     out
 }
 
+/// What a parent in v1 limits or counts, the step must be in, though nothing more is asked of the controller.
+fn of_parent(parent: &Path, hierarchies: &Hierarchies, wishes: &[Wish]) -> Vec<Wish> {
+    let place = place_of(parent);
+    let asks = |controller: &str| wishes.iter().any(|w| w.controller == controller);
+    let there = |controller: &str| {
+        let mut of = hierarchies.v1.iter().filter(|(all, _, _)| all.iter().any(|c| c == controller));
+        of.any(|(_, mount, _)| {
+            let dir = mount.join(&place);
+            // A cpuset without processors takes no process; nobody has ever used that one.
+            let blank =
+                || std::fs::read_to_string(dir.join("cpuset.cpus")).is_ok_and(|t| t.trim().is_empty());
+            dir.is_dir() && !(controller == "cpuset" && blank())
+        })
+    };
+    PARENT_CONTROLLERS
+        .into_iter()
+        .filter(|controller| !asks(controller) && there(controller))
+        .map(|controller| Wish { limit: PARENT, controller, v2: vec![], v1: vec![] })
+        .collect()
+}
+
+/// A parent as a path below the root of a hierarchy.
+fn place_of(parent: &Path) -> PathBuf {
+    let parent = crate::runtime::clean(parent);
+    parent.strip_prefix("/").unwrap_or(&parent).to_owned()
+}
+
 impl Cgroup {
     /// Makes the cgroups of a step. Without limits nothing here is an error: there may be no cgroup at all.
     pub fn create(
@@ -228,6 +266,7 @@ impl Cgroup {
         let mut cgroup = Cgroup { name: name.to_owned(), groups: Vec::new(), devices_confined: false };
         let mut wishes = wishes(limits);
         let parent = limits.cgroup_parent.as_deref();
+        let in_v1 = parent.map(|parent| of_parent(parent, hierarchies, &wishes)).unwrap_or_default();
         if let Some((root, own)) = &hierarchies.v2 {
             // The controllers that v2 has; the others may be bound to v1.
             let there = read_file(root, "cgroup.controllers").unwrap_or_default();
@@ -236,8 +275,10 @@ impl Cgroup {
                 .map(|w| w.controller)
                 .filter(|c| there.split_whitespace().any(|t| t == *c))
                 .collect();
-            let made =
-                candidates(parent, own).into_iter().find_map(|place| make_v2(root, &place, name, &here).ok());
+            let missing = if parent.is_some() { Missing::Make } else { Missing::Fail };
+            let made = candidates(parent, own)
+                .into_iter()
+                .find_map(|place| make_v2(root, &place, missing, name, &here).ok());
             if let Some((group, enabled)) = made {
                 let result =
                     wishes.extract_if(.., |w| enabled && here.contains(&w.controller)).try_for_each(|w| {
@@ -256,6 +297,7 @@ impl Cgroup {
                 }
             }
         }
+        wishes.extend(in_v1);
         for wish in wishes {
             let found = hierarchies.v1.iter().find(|(c, _, _)| c.iter().any(|c| c == wish.controller));
             let Some((controllers, mount, own)) = found else {
@@ -269,7 +311,13 @@ impl Cgroup {
                 return Err(e);
             }
         }
-        Ok(cgroup)
+        match parent {
+            Some(parent) if cgroup.groups.is_empty() => {
+                let reason = format!("no cgroup can be made in {}", parent.display());
+                Err(Error::Limit { limit: PARENT, reason })
+            }
+            _ => Ok(cgroup),
+        }
     }
 
     fn make_v1(
@@ -282,17 +330,10 @@ impl Cgroup {
     ) -> Result<(), Error> {
         let made = || -> io::Result<Group> {
             // Two controllers in one hierarchy share one folder.
-            let place = mount.join(candidates(parent, own).swap_remove(0));
-            if parent.is_some() {
-                std::fs::create_dir_all(&place)?;
-            }
-            let parent = open_dir(CWD, &place)?;
-            match rustix::fs::mkdirat(&parent, &self.name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(e.into()),
-            }
-            let dir = open_dir(&parent, Path::new(&self.name))?;
-            Ok(Group { parent, dir, controllers: controllers.to_vec() })
+            let (root, place) = (open_dir(CWD, mount)?, candidates(parent, own).swap_remove(0));
+            let missing = if parent.is_some() { Missing::Make } else { Missing::Fail };
+            let (parent, above, dir) = make(&root, &place, missing, &self.name, &[])?;
+            Ok(Group { parent, dir, controllers: controllers.to_vec(), above })
         };
         let group = made().map_err(|e| Error::Limit { limit: wish.limit, reason: e.to_string() })?;
         let mut result = Ok(());
@@ -362,6 +403,12 @@ impl Cgroup {
     pub fn remove(self) {
         for group in &self.groups {
             remove(group.parent.as_fd(), OsStr::new(&self.name));
+            for (folder, name) in group.above.iter().rev() {
+                // The last one that leaves takes it away; until then it is busy.
+                if !is_ours(folder, name) || rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR).is_err() {
+                    break;
+                }
+            }
         }
     }
 }
@@ -380,35 +427,110 @@ fn refused(limit: &'static str, file: &str, value: &str, e: &io::Error) -> Error
 /// Places to try, relative to the hierarchy's root.
 fn candidates(parent: Option<&Path>, own: &Path) -> Vec<PathBuf> {
     if let Some(parent) = parent {
-        let parent = crate::runtime::clean(parent);
-        return vec![parent.strip_prefix("/").unwrap_or(&parent).to_owned()];
+        return vec![place_of(parent)];
     }
     let mut out = vec![own.to_owned()];
     out.extend(own.ancestors().skip(1).map(Path::to_owned));
     out
 }
 
-/// Makes the folder below `place` if all of `controllers` can be had there. Without controllers any place will do.
-fn make_v2(root: &OwnedFd, place: &Path, name: &str, controllers: &[&str]) -> io::Result<(Group, bool)> {
-    let mut at = root.try_clone()?;
-    for part in place {
-        match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST | Errno::ACCESS | Errno::ROFS | Errno::PERM) => {}
-            Err(e) => return Err(e.into()),
+/// What becomes of folders that are not there yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Make,
+    Fail,
+}
+
+/// Makes the folder `name` below `place`: what it lies in, the parts of the way there that may be ours, itself.
+#[expect(clippy::type_complexity, reason = "taken apart at once")]
+fn make(
+    root: &OwnedFd,
+    place: &Path,
+    missing: Missing,
+    name: &str,
+    controllers: &[&str],
+) -> io::Result<(OwnedFd, Vec<(OwnedFd, OsString)>, OwnedFd)> {
+    let attempt = || -> io::Result<_> {
+        let (mut at, mut above) = (root.try_clone()?, Vec::new());
+        for part in place {
+            if missing == Missing::Make {
+                match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
+                    Ok(()) => mark(&at, part),
+                    Err(Errno::EXIST | Errno::ACCESS | Errno::ROFS | Errno::PERM) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            enable(&at, controllers);
+            let next = open_dir(&at, Path::new(part))?;
+            let outer = std::mem::replace(&mut at, next);
+            if missing == Missing::Make {
+                above.push((outer, part.to_owned()));
+            }
+        }
+        if missing == Missing::Make {
+            sweep_folder(&at);
         }
         enable(&at, controllers);
-        at = open_dir(&at, Path::new(part))?;
+        match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let dir = open_dir(&at, Path::new(name))?;
+        Ok((at, above, dir))
+    };
+    let mut last = attempt();
+    for _ in 0..ATTEMPTS {
+        match &last {
+            // Another step was the last one in a parent, and has just taken it away.
+            Err(e) if missing == Missing::Make && gone(e) => last = attempt(),
+            _ => break,
+        }
     }
-    enable(&at, controllers);
-    rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755))?;
-    let dir = open_dir(&at, Path::new(name))?;
+    last
+}
+
+/// How often a parent may vanish while a step is on its way into it.
+const ATTEMPTS: u32 = 100;
+
+fn gone(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+/// Extended attributes that a cgroup can have: the first for root alone, the second in v2 alone.
+fn marks() -> [String; 2] {
+    ["trusted.", "user."].map(|space| format!("{space}{MADE}"))
+}
+
+/// Remember that a cgroup is ours. One that takes no mark stays.
+fn mark(folder: &OwnedFd, name: &OsStr) {
+    if let Ok(dir) = open_dir(folder, Path::new(name)) {
+        let _marked = marks()
+            .iter()
+            .any(|mark| rustix::fs::fsetxattr(&dir, mark, b"", rustix::fs::XattrFlags::empty()).is_ok());
+    }
+}
+
+fn is_ours(folder: &OwnedFd, name: &OsStr) -> bool {
+    let Ok(dir) = open_dir(folder, Path::new(name)) else { return false };
+    marks().iter().any(|mark| rustix::fs::fgetxattr(&dir, mark, &mut [0u8; 1][..]).is_ok())
+}
+
+/// Makes the folder below `place` if all of `controllers` can be had there. Without controllers any place will do.
+fn make_v2(
+    root: &OwnedFd,
+    place: &Path,
+    missing: Missing,
+    name: &str,
+    controllers: &[&str],
+) -> io::Result<(Group, bool)> {
+    let (at, above, dir) = make(root, place, missing, name, controllers)?;
     let there = read_file(&dir, "cgroup.controllers").unwrap_or_default();
     let all = controllers.iter().all(|c| there.split_whitespace().any(|t| t == *c));
     if !all {
         rustix::fs::unlinkat(&at, name, AtFlags::REMOVEDIR)?;
         return Err(Errno::NOENT.into());
     }
-    Ok((Group { parent: at, dir, controllers: Vec::new() }, all))
+    Ok((Group { parent: at, dir, controllers: Vec::new(), above }, all))
 }
 
 fn enable(dir: &OwnedFd, controllers: &[&str]) {
@@ -477,17 +599,16 @@ fn is_stale(name: &str) -> bool {
 
 /// Removes cgroups of builders that were killed together with their runners.
 pub fn sweep() {
-    for_each_place(|dir| {
-        for entry in std::fs::read_dir(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir)))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            if entry.file_name().to_str().is_some_and(is_stale) {
-                remove(dir.as_fd(), &entry.file_name());
-            }
+    for_each_place(|dir| sweep_folder(&dir));
+}
+
+fn sweep_folder(dir: &OwnedFd) {
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(dir));
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_stale) {
+            remove(dir.as_fd(), &entry.file_name());
         }
-    });
+    }
 }
 
 /// Removes the cgroups of one step whose runner can't do it any more.

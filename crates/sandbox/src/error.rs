@@ -3,6 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+/// The limit of memory, by its name.
+pub(crate) const MEMORY: &str = "memory";
+/// Why a limit of memory can't be held: the kernel ended the step before its program ran.
+pub(crate) const TOO_LITTLE: &str = "it is too little to start a program with";
+
 /// A failure of the sandbox itself. What the step's own program did wrong is never here: see
 /// [`Exit`](crate::Exit).
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,14 @@ pub enum Error {
         action: String,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// A mount of the specification is for a place that can't take it.
+    #[error("can't mount {}: {reason}", target.display())]
+    MountPlace {
+        /// Path inside the root file system.
+        target: PathBuf,
+        /// Why not.
+        reason: String,
     },
     /// The specification contradicts itself or holds what no kernel takes (NUL bytes, newlines in a host name).
     #[error("invalid sandbox specification: {0}")]
@@ -126,6 +139,12 @@ impl Error {
             },
             Error::User { source, .. } if errno(source) == libc::EINVAL => {
                 "the id is outside of the ids mapped for this user: enlarge its range in /etc/subuid and /etc/subgid".into()
+            }
+            Error::Limit { limit: "ulimit", .. } => {
+                "write NAME=SOFT[:HARD] with a soft limit that is not above the hard one, which only root may raise".into()
+            }
+            Error::Limit { limit: MEMORY, reason } if reason == TOO_LITTLE => {
+                "give the step a few MiB at least".into()
             }
             Error::Limit { .. } => {
                 "run as root, or let systemd delegate the cgroup: systemd-run --user --scope -p Delegate=yes ...".into()

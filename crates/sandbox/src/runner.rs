@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::binfmt::Emulation;
 use crate::bpf;
 use crate::cgroup::{BornInside, Cgroup, Hierarchies};
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::overlay::MountFd;
 use crate::spec::{Exit, Limits, Network, Security, Status, Usage};
 use crate::sys::{self, Forked};
@@ -177,8 +177,10 @@ fn watch(
         return Err(error);
     }
     if !ready {
-        let how = if cgroup.out_of_memory() { "out of memory" } else { "killed" };
-        return Err(Error::RunnerDied(format!("{how} while the step was set up")));
+        return Err(match cgroup.out_of_memory() {
+            true => Error::Limit { limit: error::MEMORY, reason: error::TOO_LITTLE.into() },
+            false => Error::RunnerDied("killed while the step was set up".into()),
+        });
     }
     let status = if libc::WIFSIGNALED(reaped.status) {
         Status::Signal(libc::WTERMSIG(reaped.status))

@@ -258,6 +258,28 @@ pub struct Ulimit {
     pub hard: u64,
 }
 
+impl Ulimit {
+    /// The resources in the order of their numbers (`asm-generic/resource.h`; the same on all machines we know).
+    pub const NAMES: [&str; 16] = [
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
+    ];
+}
+
 /// How a step ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exit {

@@ -228,6 +228,7 @@ impl Wire for Error {
             Error::FileSystem { what, source } => (8u8, (what, source)).put(to),
             Error::RunnerDied(text) => (9u8, text).put(to),
             Error::Io { action, source } => (10u8, (action, source)).put(to),
+            Error::MountPlace { target, reason } => (11u8, (target, reason)).put(to),
             // Never made by the runner.
             Error::IdMap { reason, .. } | Error::Outside { reason, .. } => (9u8, reason).put(to),
         }
@@ -252,6 +253,7 @@ impl Wire for Error {
             8 => Error::FileSystem { what: Wire::get(from)?, source: Wire::get(from)? },
             9 => Error::RunnerDied(Wire::get(from)?),
             10 => Error::Io { action: Wire::get(from)?, source: Wire::get(from)? },
+            11 => Error::MountPlace { target: Wire::get(from)?, reason: Wire::get(from)? },
             _ => return Err(malformed()),
         })
     }
@@ -422,6 +424,7 @@ mod tests {
             Error::FileSystem { what: "x".into(), source: source() },
             Error::RunnerDied("x".into()),
             Error::Io { action: "x".into(), source: io::Error::other("y") },
+            Error::MountPlace { target: "/x".into(), reason: "y".into() },
         ];
         for error in errors {
             let before = format!("{error:?}");

@@ -23,29 +23,9 @@ pub fn limit_resources(ulimits: &[Ulimit]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The resources in the order of their numbers (`asm-generic/resource.h`; the same on all machines we know).
-const RESOURCES: [&str; 16] = [
-    "cpu",
-    "fsize",
-    "data",
-    "stack",
-    "core",
-    "rss",
-    "nproc",
-    "nofile",
-    "memlock",
-    "as",
-    "locks",
-    "sigpending",
-    "msgqueue",
-    "nice",
-    "rtprio",
-    "rttime",
-];
-
 /// The number of a resource by its name.
 fn resource(name: &str) -> Option<u32> {
-    RESOURCES.iter().position(|known| *known == name).map(|number| number as u32)
+    Ulimit::NAMES.iter().position(|known| *known == name).map(|number| number as u32)
 }
 
 /// Takes capabilities away, loads the filter, becomes the user. The order matters: loading a filter without

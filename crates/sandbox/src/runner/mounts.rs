@@ -314,7 +314,11 @@ impl Builder {
             Err(_) => {
                 let sys = clone_tree(find_host("/sys").map_err(failed(target, "opening the host's"))?)
                     .map_err(failed(target, "binding the host's"))?;
-                sys::mount_setattr(&sys, Recursive::Yes, libc::MOUNT_ATTR_RDONLY, 0)
+                let attributes = libc::MOUNT_ATTR_RDONLY
+                    | libc::MOUNT_ATTR_NOSUID
+                    | libc::MOUNT_ATTR_NODEV
+                    | libc::MOUNT_ATTR_NOEXEC;
+                sys::mount_setattr(&sys, Recursive::Yes, attributes, 0)
                     .map_err(failed(target, "as read-only"))?;
                 attach(&sys, &place).map_err(failed(target, "attaching"))?;
                 self.mask(&RootDir::from(sys), target, &MASKED_SYS)?;
@@ -456,27 +460,32 @@ impl Builder {
             }
             Ok(())
         };
-        let place = self
-            .root
-            .mount_point(&target, folder, before)
-            .map_err(failed(&target, "making the mount point"))?;
+        let place =
+            self.root.mount_point(&target, folder, before).map_err(|e| self.no_mount_point(&target, e))?;
         if let Some((path, is_folder, _)) = self.stubs.last_mut()
             && !folder
             && self.root.resolve(&target).is_ok_and(|real| real == *path)
         {
             *is_folder = false;
         }
-        let kind = rustix::fs::fstatfs(&place).map_err(failed(&target, "stat of the file system"))?.f_type;
-        if kind == libc::PROC_SUPER_MAGIC as _ || kind == libc::SYSFS_MAGIC as _ {
-            return Err(failed(&target, "nothing may be mounted in proc or sysfs")(
-                io::Error::from_raw_os_error(libc::EPERM),
-            ));
+        if is_kernels(&place).map_err(failed(&target, "stat of the file system"))? {
+            return Err(in_the_kernels(&target));
         }
-        attach(&source, &place).map_err(|e| match e.raw_os_error() {
-            Some(libc::ENOTDIR) if folder => failed(&target, "a folder can't be mounted on a file")(e),
-            Some(libc::ENOTDIR) => failed(&target, "a file can't be mounted on a folder")(e),
-            _ => failed(&target, "attaching")(e),
-        })
+        match (folder, is_dir(&place).map_err(failed(&target, "stat of the mount point"))?) {
+            (true, false) => return Err(misplaced(&target, "a folder can't be mounted on a file")),
+            (false, true) => return Err(misplaced(&target, "a file can't be mounted on a folder")),
+            _ => {}
+        }
+        attach(&source, &place).map_err(failed(&target, "attaching"))
+    }
+
+    /// Why there is no mount point: the kernel's file systems take no new names, and say so in many ways.
+    fn no_mount_point(&self, target: &Path, error: io::Error) -> Error {
+        let above = target.ancestors().skip(1).find_map(|above| find(&self.root, above).ok());
+        match above.is_some_and(|above| is_kernels(&above).unwrap_or(false)) {
+            true => in_the_kernels(target),
+            false => failed(target, "making the mount point")(error),
+        }
     }
 
     /// Pivots. The old root with the staging area on top of it goes away.
@@ -514,6 +523,20 @@ impl Builder {
         }
         Err(failed(slash, "detaching the old root")(io::Error::from_raw_os_error(libc::EBUSY)))
     }
+}
+
+/// Whether something is in proc or sysfs.
+fn is_kernels(place: impl AsFd) -> io::Result<bool> {
+    let kind = rustix::fs::fstatfs(place)?.f_type;
+    Ok(kind == libc::PROC_SUPER_MAGIC as _ || kind == libc::SYSFS_MAGIC as _)
+}
+
+fn in_the_kernels(target: &Path) -> Error {
+    misplaced(target, "nothing may be mounted in /proc or /sys")
+}
+
+fn misplaced(target: &Path, reason: &str) -> Error {
+    Error::MountPlace { target: target.to_owned(), reason: reason.to_owned() }
 }
 
 /// Mounts that may lie on top of the new root after pivoting.
