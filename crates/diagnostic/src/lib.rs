@@ -16,4 +16,4 @@ pub use distance::distance;
 pub use json::{to_json, to_json_line};
 pub use message::{Applicability, Diagnostic, Edit, Fix, Label, Severity};
 pub use source::{Position, SourceFile, TextRange};
-pub use terminal::{Color, render, render_all, sanitize};
+pub use terminal::{Color, escape_json, render, render_all, sanitize, sanitize_lines};

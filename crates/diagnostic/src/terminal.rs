@@ -49,6 +49,37 @@ fn push_safe(out: &mut String, c: char) {
     }
 }
 
+/// The same JSON for a terminal: what JSON may hold as it is but a terminal obeys (C1 controls, bidirectional and
+/// invisible characters) is written as `\\uXXXX`. Such characters occur in strings only, so that the value stays.
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    let layout = |c: char| matches!(c, '\n' | '\r' | '\t');
+    if !json.chars().any(|c| is_unsafe(c) && !layout(c)) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_unsafe(c) && !layout(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Text of several lines for a terminal: each as [`sanitize`] has it.
+pub fn sanitize_lines(text: &str) -> String {
+    text.split_inclusive('\n')
+        .map(|line| match line.strip_suffix('\n') {
+            Some(line) => format!("{}\n", sanitize(line)),
+            None => sanitize(line).into_owned(),
+        })
+        .collect()
+}
+
 /// All diagnostics, with an empty line between two.
 pub fn render_all(file: &SourceFile, diagnostics: &[Diagnostic], color: Color) -> String {
     diagnostics.iter().map(|diagnostic| render(file, diagnostic, color)).collect::<Vec<_>>().join("\n")
@@ -223,6 +254,14 @@ impl Paint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_for_terminals_is_the_same_json() {
+        let value = "{\n  \"a\u{9b}2J\": \"\\u001b\u{7f}\u{202e}x\u{feff}é\"\n}";
+        assert_eq!(escape_json(value), "{\n  \"a\\u009b2J\": \"\\u001b\\u007f\\u202ex\\ufeffé\"\n}");
+        assert!(matches!(escape_json("{\"a\": 1}\n"), Cow::Borrowed(_)));
+        assert_eq!(sanitize_lines("a\u{9b}\nb\u{1b}c"), "a\\u{9b}\nb␛c");
+    }
 
     #[test]
     fn looks_like_rustc() {

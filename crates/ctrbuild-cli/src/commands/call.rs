@@ -3,7 +3,7 @@
 use crate::args::BuildArgs;
 use crate::table;
 use ctrbuild::{Error, ErrorKind, Recipe};
-use diagnostic::sanitize;
+use diagnostic::{escape_json, sanitize};
 use dockerfile::instruction::{Instruction, Mount, MountType, Stage, doc_comment};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -97,7 +97,7 @@ fn targets(stages: &[Stage], format: Format) {
                     "base": s.base(), "platform": s.platform(), "line": s.from.lines.first})
             })
             .collect();
-        println!("{:#}", serde_json::json!({"targets": list}));
+        println!("{}", escape_json(&format!("{:#}", serde_json::json!({"targets": list}))));
         return;
     }
     let mut rows = vec![vec!["TARGET".to_string(), "DESCRIPTION".to_string()]];
@@ -224,11 +224,9 @@ fn outline(recipe: &dockerfile::instruction::Recipe, args: &BuildArgs, format: F
             .iter()
             .map(|(n, (v, d))| serde_json::json!({"name": n, "value": v, "description": d}))
             .collect();
-        println!(
-            "{:#}",
-            serde_json::json!({"name": stage.name, "description": stage.doc(), "args": list,
-                "secrets": named(&secrets), "ssh": named(&agents)})
-        );
+        let value = serde_json::json!({"name": stage.name, "description": stage.doc(), "args": list,
+                "secrets": named(&secrets), "ssh": named(&agents)});
+        println!("{}", escape_json(&format!("{value:#}")));
         return Ok(());
     }
     println!("TARGET:      {}", stage.name.as_deref().unwrap_or("(default)"));

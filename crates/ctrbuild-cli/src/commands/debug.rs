@@ -34,7 +34,8 @@ pub fn run(global: &Global, command: &Debug) -> Result<ExitCode, Error> {
             super::wait_or_exit(async {
                 for (plan, keys) in ctrbuild::keys(&session, &request, &*observer).await? {
                     for (v, key) in keys {
-                        println!("#{} {key} {}", v.0, plan.graph.get(v).provenance.name);
+                        let name = diagnostic::sanitize(&plan.graph.get(v).provenance.name);
+                        println!("#{} {key} {name}", v.0);
                     }
                 }
                 Ok(ExitCode::SUCCESS)

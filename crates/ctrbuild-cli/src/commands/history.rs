@@ -11,11 +11,9 @@ pub fn run(global: &Global, args: &HistoryArgs) -> Result<ExitCode, Error> {
     let (id, lines) = ctrbuild::images::history(&session, &args.name)?;
     if args.format == ListFormat::Json {
         for (i, l) in lines.iter().enumerate() {
-            println!(
-                "{}",
-                serde_json::json!({"id": if i == 0 { id.to_string() } else { "<missing>".into() }, "created": l.created,
-                    "createdBy": l.created_by, "size": l.size, "comment": l.comment})
-            );
+            let value = serde_json::json!({"id": if i == 0 { id.to_string() } else { "<missing>".into() },
+                "created": l.created, "createdBy": l.created_by, "size": l.size, "comment": l.comment});
+            println!("{}", diagnostic::escape_json(&value.to_string()));
         }
         return Ok(ExitCode::SUCCESS);
     }

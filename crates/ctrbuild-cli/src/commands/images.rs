@@ -42,7 +42,7 @@ pub fn run(global: &Global, args: &ImagesArgs) -> Result<ExitCode, Error> {
     }
     if args.format == ListFormat::Json {
         for r in &rows {
-            println!("{}", json(r));
+            println!("{}", diagnostic::escape_json(&json(r).to_string()));
         }
         return Ok(ExitCode::SUCCESS);
     }

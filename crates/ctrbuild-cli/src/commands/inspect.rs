@@ -28,6 +28,6 @@ pub fn run(global: &Global, name: &str) -> Result<ExitCode, Error> {
             "Manifest": image.manifest.value,
         }));
     }
-    println!("{:#}", serde_json::Value::Array(all));
+    println!("{}", diagnostic::escape_json(&format!("{:#}", serde_json::Value::Array(all))));
     Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ use super::reviewed::{Review, settle};
 use crate::args::{Global, PlanArgs, PlanFormat, ProgressMode};
 use crate::{machine, progress, render};
 use ctrbuild::Error;
+use diagnostic::{escape_json, sanitize_lines};
 use plan::snapshot::{Bases, snapshot};
 use std::process::ExitCode;
 
@@ -51,9 +52,9 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<ExitCode, Error> {
                 if planned.plans.len() > 1 {
                     println!("{}:", plan.platform);
                 }
-                print!("{}", graph::to_text(&plan.graph, plan.result));
+                print!("{}", sanitize_lines(&graph::to_text(&plan.graph, plan.result)));
             }
-            PlanFormat::Dot => print!("{}", graph::to_dot(&plan.graph, plan.result)),
+            PlanFormat::Dot => print!("{}", sanitize_lines(&graph::to_dot(&plan.graph, plan.result))),
             PlanFormat::Json => {
                 let value = serde_json::json!({
                     "platform": plan.platform.to_string(),
@@ -62,7 +63,7 @@ pub fn run(global: &Global, args: &PlanArgs) -> Result<ExitCode, Error> {
                     "ids": plan.graph.ids(),
                     "config": plan.config,
                 });
-                println!("{value:#}");
+                println!("{}", escape_json(&format!("{value:#}")));
             }
         }
     }

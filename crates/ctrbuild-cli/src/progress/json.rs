@@ -14,7 +14,7 @@ pub struct Json {}
 
 fn put(value: Value) {
     let mut out = std::io::stderr().lock();
-    let _ = writeln!(out, "{value}");
+    let _ = writeln!(out, "{}", diagnostic::escape_json(&value.to_string()));
 }
 
 impl BuildObserver for Json {

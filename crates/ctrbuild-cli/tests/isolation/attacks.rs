@@ -293,3 +293,54 @@ fn privileges_only_when_allowed() {
         }
     });
 }
+
+/// Escape sequences of recipes, steps and images reach no terminal, neither in text nor in JSON.
+#[test]
+fn nothing_drives_the_terminal() {
+    let Some(b) = Builder::root() else { return };
+    let odd = "\u{1b}]0;pwned\u{7}\u{9b}2J\u{202e}";
+    let recipe = format!(
+        "# syntax=docker/dockerfile:1\n# what {odd}\nFROM base AS a\nARG X=\"{odd}\"\nLABEL \"l{odd}\"=\"{odd}\"\nENV E=\"{odd}\"\n\
+         RUN printf 'said\\033[2J\\302\\2332J\\342\\200\\256\\n' # {odd}\nCMD [\"{odd}\"]\nRUN nothing{odd}; exit $FAIL\n"
+    );
+    let recipe = recipe.replace("ARG X", "ARG FAIL=0\nARG X");
+    let context = b.place.recipe(&recipe);
+    let build = |mode: &str, more: &[&str]| {
+        b.run(&[&["build", mode, "--no-cache", "-t", "odd"], more, &[context.as_str()]].concat())
+    };
+    let mut outcomes = Vec::new();
+    for mode in ["--progress=plain", "--progress=json", "--progress=quiet"] {
+        outcomes.push((mode, build(mode, &[])));
+        outcomes.push((mode, build(mode, &["--build-arg", "FAIL=3"])));
+    }
+    for command in [
+        "history odd",
+        "history --no-trunc odd",
+        "history --format json odd",
+        "inspect odd",
+        "images",
+        "images --format json",
+        "plan context",
+        "plan --format json context",
+        "plan --format dot context",
+        "debug key context",
+        "build --call=outline context",
+        "build --call=targets context",
+        "build --call=outline,format=json context",
+        "build --check context",
+        "lint context",
+    ] {
+        let args: Vec<&str> = command.split(' ').collect();
+        outcomes.push((command, b.run(&args)));
+    }
+    let drives = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    for (what, outcome) in outcomes {
+        for text in [&outcome.stdout, &outcome.stderr] {
+            assert!(!text.contains(drives), "{what}: {text:?}");
+        }
+        assert!(outcome.code.is_some_and(|c| c <= 1), "{what}: {:?} {}", outcome.code, outcome.stderr);
+    }
+}
