@@ -208,16 +208,16 @@ pub struct BuildArgs {
     /// Privileges that the recipe may use: network.host, security.insecure
     #[arg(long, value_delimiter = ',', value_name = "ENTITLEMENT")]
     pub allow: Vec<String>,
-    /// Memory limit of a step, such as 512m
-    #[arg(short, long, value_name = "BYTES")]
+    /// Memory limit of a step, such as 512m; 0 is none, here and below
+    #[arg(short, long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory: Option<String>,
     /// Processors that a step may use, such as 1.5
-    #[arg(long, value_name = "NUMBER")]
-    pub cpus: Option<f64>,
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub cpus: Option<String>,
     /// Most processes and threads of a step
-    #[arg(long, value_name = "NUMBER")]
-    pub pids_limit: Option<u64>,
-    /// Size of /dev/shm in steps
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub pids_limit: Option<String>,
+    /// Size of /dev/shm in steps [default: 64m]
     #[arg(long, value_name = "BYTES")]
     pub shm_size: Option<String>,
     /// Resource limit of steps, NAME=SOFT[:HARD]
@@ -228,10 +228,14 @@ pub struct BuildArgs {
     pub cgroup_parent: Option<String>,
     /// Kill a step after so many seconds
     #[arg(long, value_name = "SECONDS")]
-    pub step_timeout: Option<u64>,
+    pub step_timeout: Option<String>,
     /// Run a failed step up to so many times more, each time on a clean snapshot
-    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
-    pub step_retries: u32,
+    #[arg(long, value_name = "NUMBER")]
+    pub step_retries: Option<String>,
+    /// Other limits for a stage or one of its steps: stage=NAME[,step=N], then memory, cpus, pids-limit, shm-size,
+    /// ulimit, cgroup-parent, timeout, retries
+    #[arg(long, value_name = "STEP,LIMITS")]
+    pub step_limit: Vec<String>,
     /// Copy the root file system of a failed step to a folder
     #[arg(long, value_name = "DIR")]
     pub on_fail_export: Option<PathBuf>,

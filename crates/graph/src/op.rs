@@ -126,6 +126,13 @@ pub struct Uncached {
     pub proxy_env: Vec<(String, String)>,
     /// Extra lines for /etc/hosts: name, address. (The names are part of the key.)
     pub extra_hosts: Vec<(String, String)>,
+    #[serde(flatten)]
+    pub limits: StepLimits,
+}
+
+/// What a step may use. Nothing said leaves it to the builder, 0 means without a limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StepLimits {
     /// Size of /dev/shm in bytes.
     pub shm_size: Option<u64>,
     pub ulimits: Vec<Ulimit>,
@@ -135,6 +142,29 @@ pub struct Uncached {
     /// Thousandths of a processor.
     pub cpu_millis: Option<u64>,
     pub pids: Option<u64>,
+    /// Seconds after which it is killed.
+    pub timeout: Option<u64>,
+    /// How often more it is run after a failure.
+    pub retries: Option<u32>,
+}
+
+impl StepLimits {
+    /// What these say, and what `general` ones say besides.
+    pub fn over(self, general: &StepLimits) -> StepLimits {
+        let mut ulimits = general.ulimits.clone();
+        ulimits.retain(|general| self.ulimits.iter().all(|own| own.name != general.name));
+        ulimits.extend(self.ulimits);
+        StepLimits {
+            shm_size: self.shm_size.or(general.shm_size),
+            ulimits,
+            cgroup_parent: self.cgroup_parent.or_else(|| general.cgroup_parent.clone()),
+            memory: self.memory.or(general.memory),
+            cpu_millis: self.cpu_millis.or(general.cpu_millis),
+            pids: self.pids.or(general.pids),
+            timeout: self.timeout.or(general.timeout),
+            retries: self.retries.or(general.retries),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -13,6 +13,7 @@
 
 mod expand;
 mod gofmt;
+mod limits;
 mod lower;
 pub mod path;
 mod request;
@@ -22,6 +23,7 @@ mod stages;
 mod state;
 mod suggest;
 
+pub use limits::StepSelector;
 pub use request::*;
 pub use source::{git_reference, is_git_url, is_http_url};
 

@@ -1,6 +1,7 @@
 //! What a build asks for, and the facts a planner needs.
 
-use graph::{GitSource, Ulimit};
+use crate::limits::StepSelector;
+use graph::{GitSource, StepLimits};
 use oci::{Descriptor, ImageConfig, Platform};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,12 +26,10 @@ pub struct Request {
     pub hostname: Option<String>,
     /// Name and address.
     pub extra_hosts: Vec<(String, String)>,
-    pub shm_size: Option<u64>,
-    pub ulimits: Vec<Ulimit>,
-    pub cgroup_parent: Option<String>,
-    pub memory: Option<u64>,
-    pub cpu_millis: Option<u64>,
-    pub pids: Option<u64>,
+    /// Of every step.
+    pub limits: StepLimits,
+    /// Of certain steps, over those of all; a later one over an earlier one.
+    pub step_limits: Vec<(StepSelector, StepLimits)>,
     pub no_cache: NoCache,
     pub allow: BTreeSet<Entitlement>,
 }

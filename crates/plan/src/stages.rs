@@ -7,6 +7,7 @@
 mod bases;
 
 use crate::expand;
+use crate::limits::{StageLimits, check_stages};
 use crate::lower::Lowering;
 use crate::request::*;
 use crate::state::{Env, StageState};
@@ -104,6 +105,7 @@ impl<'a> Planner<'a> {
             self.add_stage(stage)?;
         }
         let target = self.target()?;
+        check_stages(&self.request.step_limits, self.nodes.iter().map(|n| n.name.as_str()))?;
         for stage in &recipe.stages {
             self.bind(stage)?;
         }
@@ -417,13 +419,15 @@ impl<'a> Planner<'a> {
             let mut state = self.initial_state(id, &states, &mut lowering).map_err(|e| e.at(node.lines))?;
             if !matches!(node.base, Base::Context { .. }) && !node.foreign {
                 let name = if lone { "" } else { node.name.as_str() };
-                lowering.begin_stage(name, node.ignore_cache, steps(node));
+                let limits = StageLimits::of(&self.request.step_limits, &node.name, id);
+                lowering.begin_stage(name, node.ignore_cache, steps(node), limits);
                 for command in &node.commands {
                     let lines = command.instruction.lines;
                     let sources =
                         self.source_states(command, &states, &node.name).map_err(|e| e.at(lines))?;
                     lowering.instruction(&mut state, command, &sources).map_err(|e| e.at(lines))?;
                 }
+                lowering.end_stage(&node.name)?;
             }
             states.insert(id, state);
         }

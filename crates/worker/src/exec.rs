@@ -12,8 +12,7 @@ use crate::outside::Outside;
 use crate::snapshotter::Prepared;
 use crate::ssh::{Forwarding, SshAgent};
 use crate::{LocalWorker, passwd, store_error};
-use graph::{ExecOp, MountKind, NetworkMode, Op, PathSelector, SecurityMode, Vertex};
-use mounts::Gathered;
+use graph::{ExecOp, MountKind, NetworkMode, Op, PathSelector, SecurityMode, StepLimits, Vertex};
 use sandbox::{
     Access, Exit, Identity, Limits, Mount, Network, SandboxSpec, Security, Status, Stdio, Usage, hosts_file,
 };
@@ -33,10 +32,6 @@ pub struct Isolation {
     pub default_network: DefaultNetwork,
     /// Name servers for /etc/resolv.conf instead of the host's.
     pub dns: Vec<String>,
-    /// Kill a step after this long.
-    pub step_timeout: Option<Duration>,
-    /// Run a failed step so many times more, each time on a clean snapshot.
-    pub step_retries: u32,
     /// Whole logs go here.
     pub logs: Option<crate::LogDir>,
     /// ssh agents that steps may ask for, by id.
@@ -109,7 +104,7 @@ enum Ended {
     Badly(Box<Failed>),
 }
 
-/// Kills the step if the build stops waiting for it.
+/// Kills the step if the build stops waiting for it, or keeps it from starting.
 struct KillOnDrop {
     killer: Option<sandbox::Killer>,
     cancelled: Arc<AtomicBool>,
@@ -117,8 +112,9 @@ struct KillOnDrop {
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
+        // Of a step that has ended nobody asks any more.
+        self.cancelled.store(true, Ordering::SeqCst);
         if let Some(killer) = self.killer.take() {
-            self.cancelled.store(true, Ordering::SeqCst);
             killer.kill();
         }
     }
@@ -127,14 +123,15 @@ impl Drop for KillOnDrop {
 /// Run an exec op; the result is its root's layers and one more.
 pub async fn run(worker: Arc<LocalWorker>, job: Job) -> Result<Vec<SnapshotId>, ErrorKind> {
     let job = Arc::new(job);
-    let attempts = worker.config.isolation.step_retries.saturating_add(1);
+    let retries = exec_of(job.graph.get(job.vertex))?.uncached.limits.retries;
+    let attempts = retries.unwrap_or(0).saturating_add(1);
     let mut attempt = 1;
     loop {
-        let (w, j) = (worker.clone(), job.clone());
-        let (running, mut layers) = par::blocking(move || start(&w, &j)).await?;
         let cancelled = Arc::new(AtomicBool::new(false));
-        let killer = running.child.killer().map_err(io)?;
-        let mut guard = KillOnDrop { killer: Some(killer), cancelled: cancelled.clone() };
+        let mut guard = KillOnDrop { killer: None, cancelled: cancelled.clone() };
+        let (w, j, c) = (worker.clone(), job.clone(), cancelled.clone());
+        let (running, mut layers) = par::blocking(move || start(&w, &j, &c)).await?;
+        guard.killer = Some(running.child.killer().map_err(io)?);
         let (w, j) = (worker.clone(), job.clone());
         let ended = par::blocking(move || finish(&w, &j, running, &cancelled)).await;
         guard.killer = None;
@@ -167,7 +164,11 @@ fn exec_of(vertex: &Vertex) -> Result<&ExecOp, ErrorKind> {
     }
 }
 
-fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), ErrorKind> {
+fn start(
+    worker: &LocalWorker,
+    job: &Job,
+    cancelled: &AtomicBool,
+) -> Result<(Running, Vec<SnapshotId>), ErrorKind> {
     let vertex = job.graph.get(job.vertex);
     let exec = exec_of(vertex)?;
     let isolation = &worker.config.isolation;
@@ -181,12 +182,15 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
     let root = worker.snapshotter().prepare(&active, &base, sandbox::Sync::Volatile)?;
     let user = passwd::process_user(&root.root()?, &exec.user)?;
 
-    let mut gathered = Gathered::default();
+    let log = Arc::new(StepLog::new(isolation.logs.as_ref(), job.vertex.0, worker.masks.clone()));
+    let tell = |text: &str| remark(text, &log, &*job.observer, job.vertex);
+    let locks = mounts::lock_caches(worker, job, vertex, &exec.mounts, cancelled, &tell)?;
+    let mut held = Vec::new();
     let mut targets = Vec::new();
     let mut agent = None;
     for m in &exec.mounts {
         let access = if m.readonly { Access::ReadOnly } else { Access::ReadWrite };
-        if let Some(kind) = mounts::mount_kind(worker, job, vertex, &m.kind, access, &mut gathered)? {
+        if let Some(kind) = mounts::mount_kind(worker, job, vertex, &m.kind, access, &locks, &mut held)? {
             if let MountKind::Ssh { .. } = m.kind {
                 agent.get_or_insert(&m.target);
             }
@@ -211,14 +215,13 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
         hosts: hosts.clone(),
         dns: isolation.dns.clone(),
     };
-    add_secrets(worker, exec, &mut env, &mut gathered.masks)?;
-    let log = Arc::new(StepLog::new(isolation.logs.as_ref(), job.vertex.0, gathered.masks));
+    add_secrets(worker, exec, &mut env)?;
     if let Some(reason) = worker.snapshotter().refusal() {
         worker.told.call_once(|| {
             let text = format!(
                 "overlay is refused here ({reason}); each step works on a copy of its root, which is slower"
             );
-            remark(&text, &log, &*job.observer, job.vertex);
+            tell(&text);
         });
     }
     let (network, resolv_conf) = match network(worker, job, exec, &log)? {
@@ -239,7 +242,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
             let namespace =
                 namespace.map_err(|e| ErrorKind::other(format!("can't duplicate a descriptor: {e}")))?;
             let resolv_conf = egress.resolv_conf.clone();
-            gathered.held.push(Held::Network { _egress: egress });
+            held.push(Held::Network { _egress: egress });
             (Network::Namespace(namespace), resolv_conf)
         }
         Way::Outside(mut outside) => {
@@ -248,7 +251,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
             let namespace =
                 namespace.map_err(|e| ErrorKind::other(format!("can't duplicate a descriptor: {e}")))?;
             let resolv_conf = std::mem::take(&mut outside.resolv_conf);
-            gathered.held.push(Held::Outside { _outside: outside });
+            held.push(Held::Outside { _outside: outside });
             (Network::Namespace(namespace), resolv_conf)
         }
     };
@@ -266,7 +269,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
         SecurityMode::Sandbox => Security::Sandbox,
         SecurityMode::Insecure => Security::Insecure,
     };
-    spec.limits = limits(exec, isolation.step_timeout);
+    spec.limits = limits(&exec.uncached.limits);
     spec.emulator = foreign::emulator(&vertex.platform);
 
     let (stdout, stdout_end) = pipe()?;
@@ -282,7 +285,7 @@ fn start(worker: &LocalWorker, job: &Job) -> Result<(Running, Vec<SnapshotId>), 
             std::thread::spawn(move || pump(std::fs::File::from(from), log, observer, v, stream))
         })
         .collect();
-    Ok((Running { child, log, pumps, active, root, _held: gathered.held, place }, base))
+    Ok((Running { child, log, pumps, active, root, _held: held, place }, base))
 }
 
 fn finish(
@@ -323,20 +326,21 @@ fn finish(
 fn give_up(worker: &LocalWorker, job: &Job, failed: Failed, base: Vec<SnapshotId>) -> ErrorKind {
     let Failed { status, log, active, place } = failed;
     let vertex = job.graph.get(job.vertex);
-    let args = match exec_of(vertex) {
-        Ok(exec) => exec.args.clone(),
+    let exec = match exec_of(vertex) {
+        Ok(exec) => exec,
         Err(e) => return e,
     };
+    let args = exec.args.clone();
     let path = log.path();
     let mut hints = Vec::new();
     match status {
-        StepStatus::OutOfMemory => {
-            hints.push("give it more with --memory, or run fewer steps at once with --jobs".to_string())
-        }
-        StepStatus::TimedOut => hints.push(match worker.config.isolation.step_timeout {
-            Some(limit) => format!("--step-timeout gives a step {} s", limit.as_secs()),
-            None => "--step-timeout sets the time that a step may take".to_string(),
-        }),
+        StepStatus::OutOfMemory => hints.push(
+            "give it more with --memory or --step-limit, or run fewer steps at once with --jobs".to_string(),
+        ),
+        StepStatus::TimedOut => hints.push(format!(
+            "it had {} s; --step-timeout gives every step more, --step-limit this one",
+            exec.uncached.limits.timeout.unwrap_or(0)
+        )),
         _ if sandbox::userns::single_id() => hints.push(crate::copy::ONE_ID.to_string()),
         _ => {}
     }
@@ -420,7 +424,6 @@ fn add_secrets(
     worker: &LocalWorker,
     exec: &ExecOp,
     env: &mut Vec<(String, String)>,
-    masks: &mut Vec<Vec<u8>>,
 ) -> Result<(), ErrorKind> {
     for s in &exec.secret_env {
         let content = mounts::secret(worker, &s.id, s.required)?.unwrap_or_default();
@@ -436,7 +439,6 @@ fn add_secrets(
                 s.id
             )));
         }
-        masks.push(text.clone().into_bytes());
         set(env, &s.name, text);
     }
     Ok(())
@@ -478,20 +480,21 @@ fn network(worker: &LocalWorker, job: &Job, exec: &ExecOp, log: &Arc<StepLog>) -
     }
 }
 
-fn limits(exec: &ExecOp, timeout: Option<Duration>) -> Limits {
-    let u = &exec.uncached;
+fn limits(step: &StepLimits) -> Limits {
+    // Nothing and 0 are no limit, but for /dev/shm: the size that all have.
+    let some = |limit: Option<u64>| limit.filter(|n| *n > 0);
     Limits {
-        memory: u.memory,
-        cpus: u.cpu_millis.map(|m| m as f64 / 1000.0),
-        pids: u.pids,
-        shm_size: u.shm_size,
-        ulimits: u
+        memory: some(step.memory),
+        cpus: some(step.cpu_millis).map(|m| m as f64 / 1000.0),
+        pids: some(step.pids),
+        shm_size: some(step.shm_size),
+        ulimits: step
             .ulimits
             .iter()
             .map(|l| sandbox::Ulimit { name: l.name.clone(), soft: l.soft, hard: l.hard })
             .collect(),
-        cgroup_parent: u.cgroup_parent.as_ref().map(PathBuf::from),
-        timeout,
+        cgroup_parent: step.cgroup_parent.as_ref().map(PathBuf::from),
+        timeout: some(step.timeout).map(Duration::from_secs),
         ..Limits::default()
     }
 }

@@ -21,6 +21,7 @@ mod hash;
 mod image;
 mod imported;
 mod log;
+mod mask;
 mod outside;
 mod passwd;
 mod relink;
@@ -109,6 +110,8 @@ pub struct LocalWorker {
     runtime: std::sync::OnceLock<Result<sandbox::Runtime, (String, Option<String>)>>,
     /// Cache mounts that this build has emptied, if it starts with fresh ones.
     fresh: Mutex<HashMap<String, Arc<Mutex<bool>>>>,
+    /// Secrets that steps were given.
+    masks: Arc<mask::Masks>,
     /// Whether it was said that there are no overlays here.
     told: std::sync::Once,
     /// Layers that are unpacked or packed at the same time, so that many of them need no more memory than some.
@@ -123,6 +126,7 @@ impl LocalWorker {
             sources: transfer::Pinned::default(),
             runtime: std::sync::OnceLock::new(),
             fresh: Mutex::default(),
+            masks: Arc::default(),
             told: std::sync::Once::new(),
             layers: tokio::sync::Semaphore::new(rayon::current_num_threads().clamp(4, 16)),
         }

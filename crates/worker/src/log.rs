@@ -1,5 +1,6 @@
 //! Logs of steps: whole on disk, their end in memory for error messages.
 
+use crate::mask::{Masked, Masks};
 use solver::{Event, LogStream, Observer};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -82,6 +83,8 @@ fn create(dir: &Path, step: u32) -> std::io::Result<(File, PathBuf)> {
 
 /// The log of one step.
 pub struct StepLog {
+    /// What must never be shown.
+    masks: Arc<Masks>,
     inner: Mutex<Inner>,
 }
 
@@ -89,16 +92,13 @@ struct Inner {
     output: Output,
     tail: VecDeque<Vec<u8>>,
     line: Vec<u8>,
-    /// Bytes that must never be shown.
-    masks: Vec<Vec<u8>>,
 }
 
 impl StepLog {
-    /// A log that also goes to a file of `dir`, where one is given. Every occurrence of a mask becomes `***`.
-    pub fn new(dir: Option<&LogDir>, step: u32, masks: Vec<Vec<u8>>) -> Self {
+    /// A log that also goes to a file of `dir`, where one is given. What `masks` knows is in neither.
+    pub fn new(dir: Option<&LogDir>, step: u32, masks: Arc<Masks>) -> Self {
         let output = dir.map_or(Output::Nowhere, |dir| Output::Wanted { dir: dir.0.clone(), step });
-        let masks = masks.into_iter().filter(|m| m.len() >= 4).collect();
-        StepLog { inner: Mutex::new(Inner { output, tail: VecDeque::new(), line: Vec::new(), masks }) }
+        StepLog { masks, inner: Mutex::new(Inner { output, tail: VecDeque::new(), line: Vec::new() }) }
     }
 
     /// The file with the whole log, if there is one.
@@ -135,11 +135,6 @@ impl StepLog {
             .map(|l| String::from_utf8_lossy(l).trim_end_matches('\r').to_string())
             .collect()
     }
-
-    fn mask(&self, data: Vec<u8>) -> Vec<u8> {
-        let inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
-        inner.masks.iter().fold(data, |data, mask| replace(&data, mask, b"***"))
-    }
 }
 
 impl Inner {
@@ -151,21 +146,6 @@ impl Inner {
     }
 }
 
-fn replace(data: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(data.len());
-    let mut i = 0;
-    while i < data.len() {
-        if data[i..].starts_with(from) {
-            out.extend_from_slice(to);
-            i += from.len();
-        } else {
-            out.push(data[i]);
-            i += 1;
-        }
-    }
-    out
-}
-
 /// Pass a step's output on until it ends. Runs on a thread of its own.
 pub fn pump(
     mut from: impl Read,
@@ -174,38 +154,29 @@ pub fn pump(
     vertex: graph::VertexRef,
     stream: LogStream,
 ) {
-    let has_masks = !log.inner.lock().unwrap_or_else(|e| e.into_inner()).masks.is_empty();
     let mut buffer = [0; 16 * 1024];
-    let mut held: Vec<u8> = Vec::new();
+    let mut masked = Masked::default();
+    let pass_on = |data: Vec<u8>| {
+        if !data.is_empty() {
+            emit(&data, &log, &*observer, vertex, stream);
+        }
+    };
     loop {
-        let n = match from.read(&mut buffer) {
+        match from.read(&mut buffer) {
             Ok(0) => break,
-            Ok(n) => n,
+            Ok(n) => pass_on(masked.push(&log.masks, &buffer[..n])),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(_) => break,
-        };
-        if !has_masks {
-            emit(&buffer[..n], &log, &*observer, vertex, stream);
-            continue;
-        }
-        // A secret may be split between two reads: only whole lines are passed on.
-        held.extend_from_slice(&buffer[..n]);
-        let end = held.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-        let end = if end == 0 && held.len() > 64 * 1024 { held.len() } else { end };
-        let rest = held.split_off(end);
-        let ready = std::mem::replace(&mut held, rest);
-        if !ready.is_empty() {
-            emit(&log.mask(ready), &log, &*observer, vertex, stream);
         }
     }
-    if !held.is_empty() {
-        emit(&log.mask(held), &log, &*observer, vertex, stream);
-    }
+    pass_on(masked.finish(&log.masks));
 }
 
 /// A line of the builder's own among a step's output.
 pub fn remark(text: &str, log: &StepLog, observer: &dyn Observer, vertex: graph::VertexRef) {
-    emit(format!("ctrbuild: {text}\n").as_bytes(), log, observer, vertex, LogStream::Stderr);
+    // A name that a step asked for may be a secret.
+    let text = log.masks.hide(format!("ctrbuild: {text}\n").as_bytes());
+    emit(&text, log, observer, vertex, LogStream::Stderr);
 }
 
 fn emit(data: &[u8], log: &StepLog, observer: &dyn Observer, vertex: graph::VertexRef, stream: LogStream) {
@@ -219,7 +190,9 @@ mod tests {
 
     #[test]
     fn secrets_are_masked_across_reads() {
-        let log = Arc::new(StepLog::new(None, 0, vec![b"hunter2!".to_vec()]));
+        let known = Arc::new(Masks::default());
+        known.add(b"hunter2!\n");
+        let log = Arc::new(StepLog::new(None, 0, known));
         struct Slow(Vec<&'static [u8]>);
         impl Read for Slow {
             fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
@@ -235,12 +208,13 @@ mod tests {
             graph::VertexRef(0),
             LogStream::Stdout,
         );
-        assert_eq!(log.tail(), ["before *** after", "rest ***"]);
+        remark("hunter2!.example is not allowed", &log, &solver::Quiet, graph::VertexRef(0));
+        assert_eq!(log.tail(), ["before *** after", "rest ***ctrbuild: ***.example is not allowed"]);
     }
 
     #[test]
     fn the_tail_is_bounded() {
-        let log = StepLog::new(None, 0, Vec::new());
+        let log = StepLog::new(None, 0, Arc::default());
         for i in 0..1000 {
             log.add(format!("{i}\n").as_bytes());
         }
@@ -256,10 +230,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         for n in 0..5 {
             let dir = LogDir(root.path().join(format!("build-{n}")));
-            let silent = StepLog::new(Some(&dir), 1, Vec::new());
+            let silent = StepLog::new(Some(&dir), 1, Arc::default());
             assert_eq!((silent.path(), dir.0.exists()), (None, false));
             for name in ["step-1.log", "step-1.2.log", "step-1.3.log"] {
-                let log = StepLog::new(Some(&dir), 1, Vec::new());
+                let log = StepLog::new(Some(&dir), 1, Arc::default());
                 log.add(b"a\n");
                 log.add(b"b");
                 assert_eq!(log.path().unwrap(), dir.0.join(name));

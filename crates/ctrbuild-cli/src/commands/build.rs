@@ -1,5 +1,6 @@
 //! `ctrbuild build`, also `ctrbuild .`.
 
+use super::build_limits;
 use super::call::{self, Call};
 use crate::args::{BuildArgs, Global, ProgressMode};
 use crate::{machine, progress, render};
@@ -7,7 +8,6 @@ use ctrbuild::{
     BuildOutput, BuildRequest, CacheSource, CacheTarget, ContextSpec, Error, ErrorKind, GitSettings,
     MainContext, Output, OutputKind, PullPolicy, Recipe, RemoteFiles, SecretSource, Session, SshSettings,
 };
-use graph::Ulimit;
 use oci::{Platform, Reference};
 use plan::{Entitlement, NoCache};
 use solver::CacheMode;
@@ -16,12 +16,11 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Builds whose logs are kept.
 const KEPT_LOGS: usize = 50;
 
-fn usage(message: impl Into<String>) -> Error {
+pub fn usage(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Recipe, message)
 }
 
@@ -237,30 +236,6 @@ fn allow_net(places: &[String]) -> Result<Option<worker::AllowList>, Error> {
     list.map(Some).map_err(|e| usage(format!("invalid --allow-net: {e}")).hint(e.hint()))
 }
 
-fn bytes(flag: &str, text: &Option<String>) -> Result<Option<u64>, Error> {
-    text.as_ref()
-        .map(|t| {
-            machine::bytes(t)
-                .ok_or_else(|| usage(format!("--{flag} {t:?} is no size")).hint("write 512m or 2g"))
-        })
-        .transpose()
-}
-
-fn ulimit(text: &str) -> Result<Ulimit, Error> {
-    let wrong = || usage(format!("--ulimit {text:?} is not NAME=SOFT[:HARD]"));
-    let (name, values) = text.split_once('=').ok_or_else(wrong)?;
-    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
-    let number = |s: &str| match s {
-        "-1" | "unlimited" => Some(u64::MAX),
-        s => s.parse().ok(),
-    };
-    Ok(Ulimit {
-        name: name.to_string(),
-        soft: number(soft).ok_or_else(wrong)?,
-        hard: number(hard).ok_or_else(wrong)?,
-    })
-}
-
 /// Everything that the arguments, the environment and the context say.
 pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Error> {
     let secrets = secrets(&args.secret)?;
@@ -343,12 +318,8 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
         labels: pairs(&args.label, "label")?,
         network,
         extra_hosts: hosts,
-        shm_size: bytes("shm-size", &args.shm_size)?,
-        ulimits: args.ulimit.iter().map(|u| ulimit(u)).collect::<Result<_, _>>()?,
-        cgroup_parent: args.cgroup_parent.clone(),
-        memory: bytes("memory", &args.memory)?,
-        cpu_millis: args.cpus.filter(|c| *c > 0.0).map(|c| (c * 1000.0) as u64),
-        pids: args.pids_limit,
+        limits: build_limits::general(args)?,
+        step_limits: args.step_limit.iter().map(|l| build_limits::of_step(l)).collect::<Result<_, _>>()?,
         no_cache: match (args.no_cache, args.no_cache_filter.as_slice()) {
             (true, _) => NoCache::All,
             (false, []) => NoCache::UseCache,
@@ -380,8 +351,6 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
         isolation: worker::Isolation {
             default_network,
             dns: args.dns.clone(),
-            step_timeout: args.step_timeout.map(Duration::from_secs),
-            step_retries: args.step_retries,
             logs: Some(logs),
             ssh: ssh_agents(&args.ssh)?,
             fail_export: args.on_fail_export.clone(),

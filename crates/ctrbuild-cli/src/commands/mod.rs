@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod build;
+mod build_limits;
 mod build_network;
 mod call;
 mod check;

@@ -7,6 +7,8 @@ mod attacks;
 mod builder;
 mod foreign;
 mod layouts;
+mod limits;
+mod mounts;
 mod network;
 #[allow(dead_code)]
 #[path = "../e2e/place.rs"]

@@ -401,7 +401,11 @@ pub(crate) fn parse_bool(key: &str, value: &str) -> Result<bool, MountError> {
 fn parse_number(key: &'static str, value: String, radix: u32) -> Result<u32, MountError> {
     match value.starts_with(['+', '-']) {
         true => Err(MountError::BadNumber { key, value }),
-        false => u32::from_str_radix(&value, radix).map_err(|_| MountError::BadNumber { key, value }),
+        false => u32::from_str_radix(&value, radix)
+            // The largest one means no user and no group to the kernel.
+            .ok()
+            .filter(|number| *number != u32::MAX)
+            .ok_or(MountError::BadNumber { key, value }),
     }
 }
 
@@ -527,6 +531,7 @@ mod tests {
             ("ro=maybe", "invalid value for ro: maybe"),
             ("mode=9", "invalid value 9 for mode"),
             ("uid=+1", "invalid value +1 for uid"),
+            ("type=secret,id=a,uid=4294967295", "invalid value 4294967295 for uid"),
             ("uid=1", "uid not allowed for \"bind\" type mounts"),
             ("type=secret", "invalid secret mount. one of source, target required"),
             ("type=secret,id=a,source=b", "both source and id can't be set"),

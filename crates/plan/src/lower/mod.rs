@@ -6,6 +6,7 @@ mod run;
 
 use crate::PlanError;
 use crate::expand;
+use crate::limits::StageLimits;
 use crate::request::Request;
 use crate::stages::Command;
 use crate::state::{Env, Root, StageState};
@@ -33,6 +34,7 @@ struct StageProgress {
     done: usize,
     total: usize,
     ignore_cache: bool,
+    limits: StageLimits,
 }
 
 /// Variables that RUN gets without any ARG.
@@ -58,12 +60,22 @@ impl<'a> Lowering<'a> {
             graph: Graph::default(),
             context: None,
             proxy,
-            stage: StageProgress { name: String::new(), done: 0, total: 0, ignore_cache: false },
+            stage: StageProgress {
+                name: String::new(),
+                done: 0,
+                total: 0,
+                ignore_cache: false,
+                limits: StageLimits::default(),
+            },
         }
     }
 
-    pub fn begin_stage(&mut self, name: &str, ignore_cache: bool, total: usize) {
-        self.stage = StageProgress { name: name.to_string(), done: 0, total, ignore_cache };
+    pub fn begin_stage(&mut self, name: &str, ignore_cache: bool, total: usize, limits: StageLimits) {
+        self.stage = StageProgress { name: name.to_string(), done: 0, total, ignore_cache, limits };
+    }
+
+    pub fn end_stage(&self, name: &str) -> Result<(), PlanError> {
+        self.stage.limits.check(name)
     }
 
     pub fn finish(self) -> Graph {

@@ -88,12 +88,7 @@ impl Lowering<'_> {
             uncached: Uncached {
                 proxy_env: self.proxy.clone(),
                 extra_hosts: self.request.extra_hosts.clone(),
-                shm_size: self.request.shm_size,
-                ulimits: self.request.ulimits.clone(),
-                cgroup_parent: self.request.cgroup_parent.clone(),
-                memory: self.request.memory,
-                cpu_millis: self.request.cpu_millis,
-                pids: self.request.pids,
+                limits: self.stage.limits.for_step(self.stage.done + 1, &self.request.limits),
             },
         };
         let name = expand::shown(at.code, self.escape, &state.env);
