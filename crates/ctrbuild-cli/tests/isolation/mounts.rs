@@ -70,32 +70,37 @@ fn one_step_may_mount_a_cache_twice() {
     });
 }
 
-/// A build in the background whose step holds a locked cache until it is told to end.
-fn holder(b: &Builder) -> Child {
+/// A build in the background, ended with the value.
+struct Background(Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        let _already_over = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// One whose step holds a locked cache until it is ended.
+fn holder(b: &Builder) -> Background {
     let recipe = format!(
         "FROM base\nRUN --mount=type=cache,id=held,sharing=locked,target=/c touch /c/held; sleep {}\n",
         marker()
     );
     b.place.context_in("holder", &[("Dockerfile", &recipe)]);
     let mut command = b.command(&["build", "--no-cache", "--progress=quiet", "holder"]);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let child = Background(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     let started = Instant::now();
     let mounts = b.store().join("mounts");
     let held = || {
-        let caches = fs::read_dir(&mounts).into_iter().flatten().flatten();
-        caches.into_iter().any(|c| c.path().join("shared/fs/held").exists())
+        let mut caches = fs::read_dir(&mounts).into_iter().flatten().flatten();
+        caches.any(|c| c.path().join("shared/fs/held").exists())
     };
     while !held() {
-        assert!(started.elapsed() < Duration::from_secs(30), "the holder does not start");
+        assert!(started.elapsed() < Duration::from_secs(60), "the holder does not start");
         std::thread::sleep(Duration::from_millis(20));
     }
     child
-}
-
-fn end(mut child: Child) {
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    child.wait().unwrap();
 }
 
 #[test]
@@ -108,7 +113,8 @@ fn locked_caches_keep_other_builds_waiting() {
             &[("Dockerfile", &format!("FROM base\n{}", step.replace("ls /c", "ls -l /c")))],
         );
         let mut command = b.command(&["build", "--no-cache", "--progress=plain", "waiter"]);
-        let mut waiter = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut waiter = Background(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+        let errors = waiter.0.stderr.take().unwrap();
         // A build that fails elsewhere does not wait.
         let recipe = format!(
             "FROM base AS a\n{step}FROM base AS b\nRUN sleep 0.5; exit 9\nFROM base\nCOPY --from=a / /\nCOPY --from=b / /\n"
@@ -118,11 +124,11 @@ fn locked_caches_keep_other_builds_waiting() {
         assert!(said.contains("exit code: 9"), "{said}");
         assert!(said.contains("waiting for cache mount \"held\", which another step uses"), "{said}");
         assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
-        assert!(waiter.try_wait().unwrap().is_none(), "it waits");
-        end(held);
-        let out = waiter.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success() && said.contains("waiting for cache mount \"held\""), "{said}");
+        assert!(waiter.0.try_wait().unwrap().is_none(), "it waits");
+        drop(held);
+        let said = std::io::read_to_string(errors).unwrap();
+        assert!(waiter.0.wait().unwrap().success(), "{said}");
+        assert!(said.contains("waiting for cache mount \"held\""), "{said}");
     });
 }
 
