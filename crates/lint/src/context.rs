@@ -161,9 +161,13 @@ impl<'a> Context<'a> {
             Command::Exec(args) => return Script::exec(args),
             Command::Shell(text) => text,
         };
-        let alone = run.heredocs.len() == 1 && is_only_heredoc(&text.value);
-        let mapped = match (run.heredocs.first(), alone) {
-            (Some(heredoc), true) => Mapped::body(source, heredoc),
+        let reader = match run.heredocs.len() {
+            1 => heredoc_reader(&text.value, shell),
+            _ => None,
+        };
+        let shell = reader.unwrap_or(shell);
+        let mapped = match (run.heredocs.first(), reader) {
+            (Some(heredoc), Some(_)) => Mapped::body(source, heredoc),
             _ => {
                 let mut mapped = Mapped::logical(source, text.range, self.parsed.recipe.directives.escape);
                 run.heredocs.iter().for_each(|heredoc| mapped.append(source, heredoc));
@@ -274,6 +278,23 @@ impl<'a> Context<'a> {
         self.stages().iter().map(|stage| (stage, &stage.from))
     }
 
+    /// What triggers in front of a trigger set by ENV when they run, the last first.
+    pub fn trigger_env(&self, node: &Node<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let count = if node.onbuild { node.index } else { 0 };
+        let before = self.stages().get(node.stage).map_or(&[][..], |stage| &stage.instructions[..count]);
+        before
+            .iter()
+            .rev()
+            .flat_map(|located| {
+                let Instruction::Onbuild(onbuild) = &located.node else { return [].iter() };
+                match onbuild.trigger.as_deref() {
+                    Some(Instruction::Env(env)) => env.pairs.iter(),
+                    _ => [].iter(),
+                }
+            })
+            .map(|pair| (pair.key.as_str(), pair.value.as_str()))
+    }
+
     /// A word with the variables known at a node; as written where it can't be expanded.
     pub fn resolve(&self, node: &Node<'_>, word: &Word) -> String {
         let lexer = Lexer::new(self.parsed.recipe.directives.escape.as_char());
@@ -301,10 +322,23 @@ impl<'a> Context<'a> {
     }
 }
 
-fn is_only_heredoc(text: &str) -> bool {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    text[digits..].starts_with("<<") && !text.contains(char::is_whitespace)
+/// The shell that reads the one heredoc of a RUN, where nothing else is run: that of the stage for `<<EOF`, bash
+/// for `<<EOF bash -e` and `bash <<EOF`.
+fn heredoc_reader(text: &str, shell: Kind) -> Option<Kind> {
+    let is_heredoc = |word: &&str| word.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("<<");
+    let (heredocs, words): (Vec<&str>, Vec<&str>) = text.split_whitespace().partition(is_heredoc);
+    // `<< EOF` is two words: left to the shell.
+    if heredocs.len() != 1
+        || matches!(heredocs[0].trim_start_matches(|c: char| c.is_ascii_digit()), "<<" | "<<-")
+    {
+        return None;
+    }
+    let Some((program, flags)) = words.split_first() else { return Some(shell) };
+    let kind = Kind::named(program);
+    let option =
+        |flag: &str| (flag.starts_with('-') && !flag.contains('c')) || matches!(flag, "pipefail" | "errexit");
+    let plain = flags.iter().all(|flag| option(flag)) && shell.is_posix();
+    (kind.is_posix() && plain).then_some(kind)
 }
 
 /// One finding with what tools need to know of it.

@@ -1,4 +1,4 @@
-//! DL3000: wORKDIR should be absolute.
+//! DL3000: WORKDIR should be absolute.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3010: aDD extracts archives by itself.
+//! DL3010: ADD extracts archives by itself.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! aDD of an address should have a checksum.
+//! ADD of an address should have a checksum.
 
 use super::prelude::*;
 

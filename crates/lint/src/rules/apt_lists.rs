@@ -1,4 +1,4 @@
-//! DL3009: the lists of apt should be deleted where they were fetched.
+//! DL3009: The lists of apt should be deleted where they were fetched.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3043: oNBUILD can't trigger ONBUILD, FROM or MAINTAINER.
+//! DL3043: ONBUILD can't trigger ONBUILD, FROM or MAINTAINER.
 
 use super::prelude::*;
 

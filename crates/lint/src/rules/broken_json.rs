@@ -1,4 +1,4 @@
-//! this looks like a JSON array but is none.
+//! This looks like a JSON array but is none.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! a builder stops at this.
+//! A builder stops at this.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! a cache of binaries should be kept apart by platform.
+//! A cache of binaries should be kept apart by platform.
 
 use super::prelude::*;
 

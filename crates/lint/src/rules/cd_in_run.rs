@@ -1,4 +1,4 @@
-//! DL3003: use WORKDIR to change the folder.
+//! DL3003: Use WORKDIR to change the folder.
 
 use super::prelude::*;
 

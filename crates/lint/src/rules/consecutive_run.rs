@@ -1,4 +1,4 @@
-//! DL3059: consecutive RUNs may be one.
+//! DL3059: Consecutive RUNs may be one.
 
 use super::prelude::*;
 

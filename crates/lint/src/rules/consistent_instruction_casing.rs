@@ -1,4 +1,4 @@
-//! all instructions should have the same case.
+//! All instructions should have the same case.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! dependencies should be installed before all files are copied.
+//! Dependencies should be installed before all files are copied.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! cOPY should not name files that the ignore file leaves out.
+//! COPY should not name files that the ignore file leaves out.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3021: cOPY of several files needs a destination that ends with /.
+//! DL3021: COPY of several files needs a destination that ends with /.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3020: cOPY should be used for files and folders.
+//! DL3020: COPY should be used for files and folders.
 
 use super::prelude::*;
 

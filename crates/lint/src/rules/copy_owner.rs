@@ -1,4 +1,4 @@
-//! files copied after USER belong to root.
+//! Files copied after USER belong to root.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3067: cOPY / / copies a whole file system.
+//! DL3067: COPY / / copies a whole file system.
 
 use super::prelude::*;
 

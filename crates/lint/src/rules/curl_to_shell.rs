@@ -1,4 +1,4 @@
-//! what is fetched should be checked before it runs.
+//! What is fetched should be checked before it runs.
 
 use super::prelude::*;
 

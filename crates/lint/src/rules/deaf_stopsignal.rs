@@ -1,4 +1,4 @@
-//! sTOPSIGNAL should be a signal that can be handled.
+//! STOPSIGNAL should be a signal that can be handled.
 
 use super::prelude::*;
 

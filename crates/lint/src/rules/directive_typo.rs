@@ -1,4 +1,4 @@
-//! this comment looks like a directive but is none.
+//! This comment looks like a directive but is none.
 
 use super::prelude::*;
 

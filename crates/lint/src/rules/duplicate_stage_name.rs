@@ -1,10 +1,10 @@
-//! stage names should be unique.
+//! Stage names should be unique.
 
 use super::prelude::*;
 
 pub(super) const RULE: Rule = Rule {
     name: "DuplicateStageName",
-    aliases: &[],
+    aliases: &["DL3024"],
     group: Group::Buildkit,
     severity: Severity::Error,
     default: Default::On,

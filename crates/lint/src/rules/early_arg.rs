@@ -1,4 +1,4 @@
-//! an ARG should stand close to where it is used.
+//! An ARG should stand close to where it is used.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3044: a variable can't be used in the ENV that sets it.
+//! DL3044: A variable can't be used in the ENV that sets it.
 
 use super::prelude::*;
 
@@ -27,8 +27,11 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
         for (index, pair) in env.pairs.iter().enumerate() {
             let set = before
                 .is_some_and(|state| state.env.0.contains_key(&pair.key) || state.args.contains(&pair.key));
+            // What is set twice is not added to: the second value knows nothing of the first.
+            let again = |other: usize| other > index && env.pairs[other].key == pair.key;
             let mut others = env.pairs.iter().enumerate().filter(|(other, _)| *other != index);
-            if !set && let Some((_, user)) = others.find(|(_, other)| uses(&other.value, &pair.key)) {
+            let mut others = others.by_ref().filter(|(other, _)| !set || again(*other));
+            if let Some((_, user)) = others.find(|(_, other)| uses(&other.value, &pair.key)) {
                 out.report(user.range, format!("{} is set by the same ENV and not known yet", pair.key));
             }
         }

@@ -1,4 +1,4 @@
-//! eXPOSE should not name addresses or host ports.
+//! EXPOSE should not name addresses or host ports.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! protocols of EXPOSE should be lowercase.
+//! Protocols of EXPOSE should be lowercase.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! the words FROM and AS should have the same case.
+//! The words FROM and AS should have the same case.
 
 use super::prelude::*;
 

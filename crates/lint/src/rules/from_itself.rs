@@ -1,4 +1,4 @@
-//! DL3023: cOPY --from can't name its own stage.
+//! DL3023: COPY --from can't name its own stage.
 
 use super::prelude::*;
 
@@ -20,7 +20,8 @@ RUN cp /a /b
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    for node in &cx.nodes {
+    // A trigger runs in a stage of another recipe.
+    for node in cx.nodes.iter().filter(|node| !node.onbuild) {
         let Instruction::Copy(copy) = node.instruction else { continue };
         let own = cx.stages()[node.stage].name.as_deref();
         if let Some(from) =

@@ -1,4 +1,4 @@
-//! DL3029: fROM should not set --platform.
+//! DL3029: FROM should not set --platform.
 
 use super::prelude::*;
 

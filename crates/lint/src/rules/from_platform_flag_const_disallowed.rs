@@ -1,4 +1,4 @@
-//! fROM --platform should not be constant.
+//! FROM --platform should not be constant.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3057: the image should have a HEALTHCHECK.
+//! DL3057: The image should have a HEALTHCHECK.
 
 use super::prelude::*;
 

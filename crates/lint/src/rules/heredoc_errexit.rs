@@ -1,4 +1,4 @@
-//! a script in a heredoc should stop at the first error.
+//! A script in a heredoc should stop at the first error.
 
 use super::prelude::*;
 

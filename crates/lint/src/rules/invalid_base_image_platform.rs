@@ -1,4 +1,4 @@
-//! the platform of a base image should be the one that is built for.
+//! The platform of a base image should be the one that is built for.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! the defaults of ARGs should make a valid base image.
+//! The defaults of ARGs should make a valid base image.
 
 use super::prelude::*;
 

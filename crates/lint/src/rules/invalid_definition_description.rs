@@ -1,4 +1,4 @@
-//! a comment above a stage or ARG should describe it.
+//! A comment above a stage or ARG should describe it.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! cMD and ENTRYPOINT should be JSON arrays.
+//! CMD and ENTRYPOINT should be JSON arrays.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3025: cMD, ENTRYPOINT and HEALTHCHECK should be JSON arrays.
+//! DL3025: CMD, ENTRYPOINT and HEALTHCHECK should be JSON arrays.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3055: labels that hold a commit should hold a hash.
+//! DL3055: Labels that hold a commit should hold a hash.
 
 use super::prelude::*;
 

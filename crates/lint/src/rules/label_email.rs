@@ -1,4 +1,4 @@
-//! DL3058: labels that hold an e-mail address should hold one.
+//! DL3058: Labels that hold an e-mail address should hold one.
 
 use super::prelude::*;
 

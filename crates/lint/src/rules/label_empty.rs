@@ -1,4 +1,4 @@
-//! DL3051: labels of the schema should have a value.
+//! DL3051: Labels of the schema should have a value.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3048: keys of labels should be lowercase words with dots and dashes.
+//! DL3048: Keys of labels should be lowercase words with dots and dashes.
 
 use super::prelude::*;
 
@@ -19,12 +19,19 @@ LABEL com.example.maintainer="a"
     check,
 };
 
+use dockerfile::word::{Lexer, Unset};
+
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for node in cx.nodes.iter().filter(|node| !node.onbuild) {
         let Instruction::Label(label) = node.instruction else { continue };
+        // What is not known stays as it is written, and is as wrong.
+        let escape = cx.parsed.recipe.directives.escape.as_char();
+        let lexer = Lexer { unset: Unset::Keep, ..Lexer::new(escape) };
+        let known = cx.state(node.stage, node.index);
         let wrong = label.pairs.iter().find(|pair| {
             let key = pair.key.trim_matches(['"', '\'']);
-            !key.contains('$') && !is_key(key)
+            let expanded = known.and_then(|state| lexer.expand(key, &*state.env).ok());
+            !is_key(expanded.as_ref().map_or(key, |expansion| &expansion.text))
         });
         if let Some(pair) = wrong {
             out.report(pair.range, format!("label key {:?} is not well formed", pair.key));

@@ -1,4 +1,4 @@
-//! DL3054: labels that hold a licence should hold an SPDX expression.
+//! DL3054: Labels that hold a licence should hold an SPDX expression.
 
 use super::prelude::*;
 

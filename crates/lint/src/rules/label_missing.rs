@@ -1,4 +1,4 @@
-//! DL3049: labels of the schema should be there.
+//! DL3049: Labels of the schema should be there.
 
 use super::prelude::*;
 

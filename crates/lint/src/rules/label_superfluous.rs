@@ -1,4 +1,4 @@
-//! DL3050: only labels of the schema should be there.
+//! DL3050: Only labels of the schema should be there.
 
 use super::prelude::*;
 

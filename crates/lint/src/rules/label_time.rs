@@ -1,4 +1,4 @@
-//! DL3053: labels that hold a time should hold one.
+//! DL3053: Labels that hold a time should hold one.
 
 use super::prelude::*;
 

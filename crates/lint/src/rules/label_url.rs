@@ -1,4 +1,4 @@
-//! DL3052: labels that hold an address should hold one.
+//! DL3052: Labels that hold an address should hold one.
 
 use super::prelude::*;
 

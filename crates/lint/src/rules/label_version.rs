@@ -1,4 +1,4 @@
-//! DL3056: labels that hold a version should hold a semantic one.
+//! DL3056: Labels that hold a version should hold a semantic one.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3002: the last USER should not be root.
+//! DL3002: The last USER should not be root.
 
 use super::prelude::*;
 

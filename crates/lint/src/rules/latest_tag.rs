@@ -1,4 +1,4 @@
-//! DL3007: the tag latest should not be used.
+//! DL3007: The tag latest should not be used.
 
 use super::prelude::*;
 

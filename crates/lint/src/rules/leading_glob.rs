@@ -1,4 +1,4 @@
-//! SC2035: wildcards should start with ./.
+//! SC2035: Wildcards should start with ./.
 
 use super::prelude::*;
 
@@ -38,13 +38,16 @@ struct Walk(Vec<ast::Span>);
 
 impl Visitor for Walk {
     fn simple(&mut self, simple: &ast::Simple) {
-        let name = simple.words.first().and_then(ast::Word::literal).unwrap_or_default();
-        if matches!(name.as_str(), "echo" | "printf" | "[" | "test" | "expr" | "let" | "set") {
+        let name = crate::shell::Call::of(simple).map(|call| call.base().to_owned()).unwrap_or_default();
+        if matches!(name.as_str(), "echo" | "printf" | "[") {
             return;
         }
-        for word in simple.words.iter().skip(1).take_while(|word| word.bare() != Some("--")) {
+        let ends = |word: &&ast::Word| !matches!(word.bare(), Some("--" | ":::" | "::::"));
+        for word in simple.words.iter().skip(1).take_while(ends) {
             if let Some(ast::Part { kind: PartKind::Literal(text), .. }) = word.parts.first()
                 && text.starts_with(['*', '?'])
+                // An extended glob.
+                && text.as_bytes().get(1) != Some(&b'(')
             {
                 self.0.push(word.span);
             }

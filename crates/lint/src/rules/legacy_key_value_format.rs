@@ -1,4 +1,4 @@
-//! eNV and LABEL should be written with =.
+//! ENV and LABEL should be written with =.
 
 use super::prelude::*;
 

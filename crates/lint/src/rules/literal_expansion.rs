@@ -1,4 +1,4 @@
-//! SC2016: expressions do not expand in single quotes.
+//! SC2016: Expressions do not expand in single quotes.
 
 use super::prelude::*;
 
@@ -79,36 +79,51 @@ fn is_sed(text: &str) -> bool {
     })
 }
 
-impl Visitor for Walk {
-    fn simple(&mut self, simple: &ast::Simple) {
-        let name = simple.words.first().and_then(ast::Word::literal).unwrap_or_default();
-        let base = name.rsplit('/').next().unwrap_or_default();
-        let texts: Vec<String> = simple.words.iter().map(ast::Word::text).collect();
-        let nested = base == "find" && texts.iter().any(|text| matches!(text.as_str(), "sh" | "bash"));
-        let xargs = base == "xargs"
-            && texts.iter().any(|text| {
-                EXPAND.contains(&text.as_str()) || text.ends_with("awk") || text.starts_with("perl")
-            });
-        let git = base == "git" && texts.iter().any(|text| text == "filter-branch" || text == "foreach");
-        if EXPAND.contains(&base)
-            || base.ends_with("awk")
-            || base.starts_with("perl")
-            || nested
-            || xargs
-            || git
-        {
-            return;
-        }
-        let prompt = simple.assigns.iter().filter(|assign| {
-            !matches!(assign.name.as_str(), "PS1" | "PS2" | "PS3" | "PS4" | "PROMPT_COMMAND")
-        });
-        for word in simple.words.iter().chain(prompt.map(|assign| &assign.value)) {
-            for part in &word.parts {
-                let PartKind::Single(text) = &part.kind else { continue };
-                if expands(text) && !(base == "sed" && is_sed(text)) {
-                    self.0.push(part.span);
-                }
+/// Whether what runs the quoted text expands it, or the text is made for something else than this shell.
+fn takes_code(simple: &ast::Simple) -> bool {
+    let call = crate::shell::Call::of(simple);
+    let base = call.as_ref().map(|call| call.base()).unwrap_or_default();
+    let words: Vec<String> = simple.words.iter().map(ast::Word::text).collect();
+    let behind = |options: &[&str]| {
+        let at = words.iter().position(|word| options.contains(&word.as_str()))?;
+        let name = words.get(at + 1)?;
+        Some(name.rsplit('/').next().unwrap_or(name))
+    };
+    let expands = |name: &str| EXPAND.contains(&name) || name.ends_with("awk") || name.starts_with("perl");
+    match base {
+        "find" => behind(&["-exec", "-execdir", "-ok", "-okdir"]).is_some_and(expands),
+        "xargs" => words.iter().any(|word| expands(word)),
+        "git" => words.iter().any(|word| word == "filter-branch" || word == "foreach"),
+        "[" | "test" => words.iter().any(|word| word == "-v"),
+        base => expands(base),
+    }
+}
+
+impl Walk {
+    fn look(&mut self, word: &ast::Word, in_sed: bool) {
+        for part in &word.parts {
+            let PartKind::Single(text) = &part.kind else { continue };
+            if expands(text) && !(in_sed && is_sed(text)) {
+                self.0.push(part.span);
             }
         }
+    }
+}
+
+impl Visitor for Walk {
+    fn simple(&mut self, simple: &ast::Simple) {
+        if takes_code(simple) {
+            return;
+        }
+        let in_sed = crate::shell::Call::of(simple).is_some_and(|call| call.base() == "sed");
+        let values = simple.assigns.iter().filter(|assign| {
+            !matches!(assign.name.as_str(), "PS1" | "PS2" | "PS3" | "PS4" | "PROMPT_COMMAND")
+        });
+        let words = simple.words.iter().chain(values.map(|assign| &assign.value)).chain(&simple.elements);
+        words.chain(simple.targets()).for_each(|word| self.look(word, in_sed));
+    }
+
+    fn command(&mut self, command: &ast::Command) {
+        command.own_words().into_iter().for_each(|word| self.look(word, false));
     }
 }

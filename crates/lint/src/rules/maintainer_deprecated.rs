@@ -1,4 +1,4 @@
-//! DL4000: mAINTAINER is deprecated.
+//! DL4000: MAINTAINER is deprecated.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! SC2155: declare and assign separately.
+//! SC2155: Declare and assign separately.
 
 use super::prelude::*;
 
@@ -23,35 +23,57 @@ use crate::shell::ast::{self, PartKind, Visitor};
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (_, _, script) in cx.runs().filter(|(_, _, script)| script.kind.is_posix()) {
-        let mut walk = Walk(Vec::new());
+        let mut walk = Walk::default();
         script.visit(&mut walk);
-        for span in walk.0 {
+        for (_, span) in walk.found.iter().filter(|(command, _)| !walk.constants.contains(command)) {
             out.report(
-                script.range(span),
+                script.range(*span),
                 "the status of the substitution is lost: assign first, then declare",
             );
         }
     }
 }
 
-struct Walk(Vec<ast::Span>);
+#[derive(Default)]
+struct Walk {
+    /// Commands that declare constants of a function, which can't be declared before they are set.
+    constants: Vec<ast::Span>,
+    /// The command and its assignment.
+    found: Vec<(ast::Span, ast::Span)>,
+}
 
 impl Visitor for Walk {
+    fn command(&mut self, command: &ast::Command) {
+        if let ast::Command::Function(_, body) = command {
+            let mut constants = Constants(Vec::new());
+            body.visit(&mut constants);
+            self.constants.extend(constants.0);
+        }
+    }
+
     fn simple(&mut self, simple: &ast::Simple) {
-        let name = simple.words.first().and_then(ast::Word::bare).unwrap_or_default();
-        if !matches!(name, "export" | "declare" | "local" | "readonly" | "typeset") {
+        if !crate::shell::declares(simple) {
             return;
         }
         for word in simple.words.iter().skip(1) {
-            let assigns = word.text().split_once('=').is_some_and(|(name, _)| {
-                !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
-            });
             let runs = crate::shell::parts(word)
                 .iter()
                 .any(|(part, _)| matches!(part.kind, PartKind::Command { .. }));
-            if assigns && runs {
-                self.0.push(word.span);
+            if crate::shell::is_assignment(word) && runs {
+                self.found.push((simple.span, word.span));
             }
+        }
+    }
+}
+
+struct Constants(Vec<ast::Span>);
+
+impl Visitor for Constants {
+    fn simple(&mut self, simple: &ast::Simple) {
+        let constant =
+            |word: &ast::Word| word.bare().is_some_and(|flags| flags.starts_with('-') && flags.contains('r'));
+        if crate::shell::declares(simple) && simple.words.iter().any(constant) {
+            self.0.push(simple.span);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! cMD, ENTRYPOINT and HEALTHCHECK should be given once in a stage.
+//! CMD, ENTRYPOINT and HEALTHCHECK should be given once in a stage.
 
 use super::prelude::*;
 

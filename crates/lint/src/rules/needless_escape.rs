@@ -1,4 +1,4 @@
-//! SC1001: this escape does nothing.
+//! SC1001: This escape does nothing.
 
 use super::prelude::*;
 
@@ -23,25 +23,33 @@ use crate::shell::ast::{self, PartKind, Visitor};
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (_, _, script) in cx.runs().filter(|(_, _, script)| script.kind.is_posix()) {
-        let mut walk = Walk(Vec::new());
+        let mut walk = Walk { name: None, found: Vec::new() };
         script.visit(&mut walk);
-        for (span, c) in walk.0 {
+        for (span, c) in walk.found {
             out.report(script.range(span), format!("the backslash in front of {c:?} does nothing"));
         }
     }
 }
 
-struct Walk(Vec<(ast::Span, char)>);
+struct Walk {
+    /// Where the name of the command at hand starts.
+    name: Option<u32>,
+    found: Vec<(ast::Span, char)>,
+}
 
 impl Visitor for Walk {
     fn simple(&mut self, simple: &ast::Simple) {
-        for word in simple.words.iter().chain(simple.assigns.iter().map(|assign| &assign.value)) {
-            for part in &word.parts {
-                if let PartKind::Escaped(c) = &part.kind
-                    && !"|&;<>()\\ '\t\r\u{a0}\"$`?*@!+[]{}.,~#ntr\n".contains(*c)
-                {
-                    self.0.push((part.span, *c));
-                }
+        // `\ls` is how to get around an alias.
+        self.name = simple.words.first().map(|word| word.span.start);
+    }
+
+    fn word(&mut self, word: &ast::Word) {
+        for part in &word.parts {
+            if let PartKind::Escaped(c) = &part.kind
+                && self.name != Some(part.span.start)
+                && !"|&;<>()\\ '\t\r\u{a0}\"$`?*@!+[]{}.,~#ntr\n".contains(*c)
+            {
+                self.found.push((part.span, *c));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! a blank line inside of an instruction will be an error one day.
+//! A blank line inside of an instruction will be an error one day.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3018: packages of apk should have a version.
+//! DL3018: Packages of apk should have a version.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3008: packages of apt-get should have a version.
+//! DL3008: Packages of apt-get should have a version.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3041: packages of dnf should have a version.
+//! DL3041: Packages of dnf should have a version.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3028: gems should have a version.
+//! DL3028: Gems should have a version.
 
 use super::prelude::*;
 

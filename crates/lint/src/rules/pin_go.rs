@@ -1,4 +1,4 @@
-//! DL3062: packages of go install should have a version.
+//! DL3062: Packages of go install should have a version.
 
 use super::prelude::*;
 

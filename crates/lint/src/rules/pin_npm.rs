@@ -1,4 +1,4 @@
-//! DL3016: packages of npm should have a version.
+//! DL3016: Packages of npm should have a version.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3013: packages of pip should have a version.
+//! DL3013: Packages of pip should have a version.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3033: packages of yum should have a version.
+//! DL3033: Packages of yum should have a version.
 
 use super::prelude::*;
 

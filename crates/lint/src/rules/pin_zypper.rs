@@ -1,4 +1,4 @@
-//! DL3037: packages of zypper should have a version.
+//! DL3037: Packages of zypper should have a version.
 
 use super::prelude::*;
 

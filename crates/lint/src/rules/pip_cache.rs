@@ -36,12 +36,12 @@ fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
                 return false;
             }
             let set = cx.state(node.stage, node.index).and_then(|state| state.env.0.get("PIP_NO_CACHE_DIR"));
+            let triggered = cx.trigger_env(node).find(|(name, _)| *name == "PIP_NO_CACHE_DIR");
+            let set = triggered.map(|(_, value)| value).or(set.map(String::as_str));
             let here =
                 node.script.as_ref().and_then(|script| script.mapped.text.split_once("PIP_NO_CACHE_DIR="));
             let here = here.is_some_and(|(_, rest)| TRUE.iter().any(|word| rest.starts_with(word)));
-            !here
-                && set.is_none_or(|value| !TRUE.contains(&value.as_str()))
-                && !node.has_cache_at(".cache/pip")
+            !here && set.is_none_or(|value| !TRUE.contains(&value)) && !node.has_cache_at(".cache/pip")
         },
     );
 }

@@ -1,4 +1,4 @@
-//! DL4006: a RUN with a pipe should have pipefail.
+//! DL4006: A RUN with a pipe should have pipefail.
 
 use super::prelude::*;
 
@@ -21,16 +21,26 @@ RUN curl -f a | tar -x
 };
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    for (node, _, script) in
+    for (node, run, script) in
         cx.runs().filter(|(node, _, script)| !script.exec && !node.onbuild && script.pipes > 0)
     {
         let shell = cx.state(node.stage, node.index).and_then(|state| state.shell.clone());
         let by_shell = shell.is_some_and(|words| words.iter().any(|word| word == "pipefail"));
-        let by_set = script.calls.iter().any(|call| call.is("set", &["pipefail"]));
+        let by_set = script.calls.iter().any(|call| {
+            let on = |pair: &[crate::shell::Arg]| {
+                pair[1].text == "pipefail" && pair[0].text.starts_with('-') && pair[0].text.ends_with('o')
+            };
+            call.name == "set" && call.args.windows(2).any(on)
+        });
         let text = script.mapped.text.as_str();
+        // `RUN <<EOF bash -o pipefail`: the line is not part of the script.
+        let by_reader = match &run.command {
+            Command::Shell(line) => !run.heredocs.is_empty() && line.value.contains("pipefail"),
+            Command::Exec(_) => false,
+        };
         let by_line =
             text.starts_with("#!") && text.lines().next().is_some_and(|line| line.contains("pipefail"));
-        if !by_shell && !by_set && !by_line {
+        if !by_shell && !by_set && !by_reader && !by_line {
             out.report(node.located.keyword.range, "only the last command of a pipe can fail this RUN");
         }
     }

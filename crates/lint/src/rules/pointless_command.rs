@@ -1,4 +1,4 @@
-//! DL3001: some commands make no sense in a container.
+//! DL3001: Some commands make no sense in a container.
 
 use super::prelude::*;
 

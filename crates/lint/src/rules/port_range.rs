@@ -1,4 +1,4 @@
-//! DL3011: ports range from 0 to 65535.
+//! DL3011: Ports range from 0 to 65535.
 
 use super::prelude::*;
 

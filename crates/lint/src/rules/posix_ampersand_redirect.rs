@@ -1,4 +1,4 @@
-//! SC3020: pOSIX sh has no &>.
+//! SC3020: POSIX sh has no &>.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! SC3009: pOSIX sh has no brace expansion.
+//! SC3009: POSIX sh has no brace expansion.
 
 use super::prelude::*;
 
@@ -19,57 +19,36 @@ RUN mkdir -p /a/b /a/c
     check,
 };
 
-use crate::shell::ast::{self, PartKind, Visitor};
+use crate::shell::ast::{self, Visitor};
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
     for (_, _, script) in cx.runs().filter(|(_, _, script)| script.kind.is_strict()) {
-        let mut walk = Walk(Vec::new());
+        let mut walk = Walk { pattern: None, found: Vec::new() };
         script.visit(&mut walk);
-        for span in walk.0 {
+        for span in walk.found {
             out.report(script.range(span), "sh has no brace expansion");
         }
     }
 }
 
-struct Walk(Vec<ast::Span>);
-
-/// Whether a word's unquoted text has `{…,…}` or `{a..b}`.
-fn has_braces(word: &ast::Word) -> bool {
-    let (mut depth, mut comma, mut dots) = (0usize, false, false);
-    for part in &word.parts {
-        let PartKind::Literal(text) = &part.kind else { continue };
-        let bytes = text.as_bytes();
-        for (at, c) in bytes.iter().enumerate() {
-            match c {
-                b'{' => {
-                    if depth == 0 {
-                        (comma, dots) = (false, false);
-                    }
-                    depth += 1;
-                }
-                b'}' if depth > 0 => {
-                    depth -= 1;
-                    if comma || dots {
-                        return true;
-                    }
-                }
-                b',' if depth > 0 => comma = true,
-                b'.' if depth > 0 && bytes.get(at + 1) == Some(&b'.') => dots = true,
-                _ => {}
-            }
-        }
-    }
-    false
+struct Walk {
+    /// The regular expression of `[[ … =~ … ]]`, where braces count repetitions.
+    pattern: Option<ast::Span>,
+    found: Vec<ast::Span>,
 }
 
 impl Visitor for Walk {
-    fn simple(&mut self, simple: &ast::Simple) {
-        self.0.extend(simple.words.iter().filter(|word| has_braces(word)).map(|word| word.span));
+    fn word(&mut self, word: &ast::Word) {
+        if self.pattern != Some(word.span) {
+            self.found.extend(crate::shell::braces(word));
+        }
     }
 
     fn command(&mut self, command: &ast::Command) {
-        if let ast::Command::For { words: Some(words), .. } = command {
-            self.0.extend(words.iter().filter(|word| has_braces(word)).map(|word| word.span));
+        if let ast::Command::Test(words, _) = command {
+            let mut words = words.iter();
+            words.find(|word| word.bare() == Some("=~"));
+            self.pattern = words.next().map(|word| word.span);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! SC3010: pOSIX sh has no [[ ]].
+//! SC3010: POSIX sh has no [[ ]].
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! SC3037: pOSIX sh knows no flags of echo.
+//! SC3037: POSIX sh knows no flags of echo.
 
 use super::prelude::*;
 
@@ -22,7 +22,7 @@ RUN printf 'a\n'
 use crate::shell::Kind;
 
 fn check(cx: &Context<'_>, out: &mut Sink<'_>) {
-    for (node, call) in cx.calls().filter(|(_, call)| call.name == "echo") {
+    for (node, call) in cx.calls().filter(|(_, call)| call.base() == "echo") {
         let kind = node.script.as_ref().map_or(Kind::Other, |script| script.kind);
         let Some(first) = call.args.first() else { continue };
         let flag = first.text.len() > 1

@@ -1,4 +1,4 @@
-//! SC3060: pOSIX sh has no replacement in expansions.
+//! SC3060: POSIX sh has no replacement in expansions.
 
 use super::prelude::*;
 

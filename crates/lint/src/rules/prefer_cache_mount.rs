@@ -1,4 +1,4 @@
-//! package managers are faster with a cache mount.
+//! Package managers are faster with a cache mount.
 
 use super::prelude::*;
 

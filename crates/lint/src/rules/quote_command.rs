@@ -1,4 +1,4 @@
-//! SC2046: command substitutions should be quoted.
+//! SC2046: Command substitutions should be quoted.
 
 use super::prelude::*;
 
@@ -66,12 +66,18 @@ impl Walk {
 
 impl Visitor for Walk {
     fn simple(&mut self, simple: &ast::Simple) {
-        let name = simple.words.first().and_then(ast::Word::literal).unwrap_or_default();
-        let declares = matches!(name.as_str(), "export" | "declare" | "local" | "readonly" | "typeset");
-        for word in simple.words.iter().skip(1) {
-            if !(declares && word.text().contains('=') && !self.kind.is_strict()) {
+        let declares = crate::shell::declares(simple);
+        for word in crate::shell::split_words(simple) {
+            if !(declares && crate::shell::is_assignment(word) && !self.kind.is_strict()) {
                 self.look(word);
             }
+        }
+        simple.targets().for_each(|word| self.look(word));
+    }
+
+    fn command(&mut self, command: &ast::Command) {
+        if matches!(command, ast::Command::Block(..) | ast::Command::Subshell(..)) {
+            command.own_words().into_iter().for_each(|word| self.look(word));
         }
     }
 }

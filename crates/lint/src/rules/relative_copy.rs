@@ -1,4 +1,4 @@
-//! DL3045: cOPY to a relative path needs a WORKDIR.
+//! DL3045: COPY to a relative path needs a WORKDIR.
 
 use super::prelude::*;
 

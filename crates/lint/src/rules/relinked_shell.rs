@@ -1,4 +1,4 @@
-//! DL4005: sHELL should be used to change the shell.
+//! DL4005: SHELL should be used to change the shell.
 
 use super::prelude::*;
 

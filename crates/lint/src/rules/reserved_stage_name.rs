@@ -1,4 +1,4 @@
-//! DL3063: reserved words should not name stages.
+//! DL3063: Reserved words should not name stages.
 
 use super::prelude::*;
 

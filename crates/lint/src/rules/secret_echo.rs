@@ -1,4 +1,4 @@
-//! secrets should not be printed.
+//! Secrets should not be printed.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! files with secrets should not be copied.
+//! Files with secrets should not be copied.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3064: aRG and ENV should not have names of secrets.
+//! DL3064: ARG and ENV should not have names of secrets.
 
 use super::prelude::*;
 

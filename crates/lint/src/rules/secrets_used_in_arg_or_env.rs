@@ -1,4 +1,4 @@
-//! aRG and ENV should not hold secrets.
+//! ARG and ENV should not hold secrets.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL4003: cMD should be given once.
+//! DL4003: CMD should be given once.
 
 use super::prelude::*;
 

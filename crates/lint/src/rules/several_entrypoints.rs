@@ -1,4 +1,4 @@
-//! DL4004: eNTRYPOINT should be given once.
+//! DL4004: ENTRYPOINT should be given once.
 
 use super::prelude::*;
 

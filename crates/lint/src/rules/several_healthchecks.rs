@@ -1,4 +1,4 @@
-//! DL3012: hEALTHCHECK should be given once.
+//! DL3012: HEALTHCHECK should be given once.
 
 use super::prelude::*;
 

@@ -130,10 +130,11 @@ pub(super) fn report_unpinned_rpm(cx: &Context<'_>, node: &Node<'_>, call: &Call
 /// Whether an rpm package's name ends with a version, or a variable says it.
 fn is_rpm_pinned(cx: &Context<'_>, node: &Node<'_>, package: &str) -> bool {
     if package.contains('$') {
+        let says = |name: &str| package.contains(&format!("${{{name}}}"));
         let known = cx.state(node.stage, node.index);
-        return known.is_some_and(|state| {
-            state.env.0.keys().chain(state.args.iter()).any(|name| package.contains(&format!("${{{name}}}")))
-        });
+        let known =
+            known.is_some_and(|state| state.env.0.keys().chain(state.args.iter()).any(|name| says(name)));
+        return known || cx.trigger_env(node).any(|(name, _)| says(name));
     }
     let mut parts = package.split('-').skip(1).peekable();
     let valid = |part: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || ".~^_:+".contains(c));

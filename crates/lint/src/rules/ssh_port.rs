@@ -1,4 +1,4 @@
-//! containers should not have an SSH server.
+//! Containers should not have an SSH server.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! stage names should be lowercase.
+//! Stage names should be lowercase.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3061: only ARG may stand before the first FROM.
+//! DL3061: Only ARG may stand before the first FROM.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3026: images should come from trusted registries.
+//! DL3026: Images should come from trusted registries.
 
 use super::prelude::*;
 

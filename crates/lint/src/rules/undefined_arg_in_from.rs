@@ -1,4 +1,4 @@
-//! fROM should use declared ARGs only.
+//! FROM should use declared ARGs only.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! variables should be defined before their use.
+//! Variables should be defined before their use.
 
 use super::prelude::*;
 

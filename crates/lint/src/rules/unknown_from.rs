@@ -1,4 +1,4 @@
-//! DL3022: cOPY --from should name an earlier stage.
+//! DL3022: COPY --from should name an earlier stage.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! no other stage needs this one.
+//! No other stage needs this one.
 
 use super::prelude::*;
 

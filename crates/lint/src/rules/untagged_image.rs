@@ -1,4 +1,4 @@
-//! DL3006: base images should have a tag.
+//! DL3006: Base images should have a tag.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! a comment silences nothing.
+//! A comment silences nothing.
 
 use super::prelude::*;
 

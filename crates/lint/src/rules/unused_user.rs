@@ -1,4 +1,4 @@
-//! a user is made but never used.
+//! A user is made but never used.
 
 use super::prelude::*;
 

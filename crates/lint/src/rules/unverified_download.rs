@@ -1,4 +1,4 @@
-//! certificates and signatures should be checked.
+//! Certificates and signatures should be checked.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! DL3066: uSER should be a number.
+//! DL3066: USER should be a number.
 
 use super::prelude::*;
 

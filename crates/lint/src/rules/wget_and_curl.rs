@@ -1,4 +1,4 @@
-//! DL4001: either wget or curl should be used.
+//! DL4001: Either wget or curl should be used.
 
 use super::prelude::*;
 

@@ -1,4 +1,4 @@
-//! the first WORKDIR of a recipe should be absolute.
+//! The first WORKDIR of a recipe should be absolute.
 
 use super::prelude::*;
 

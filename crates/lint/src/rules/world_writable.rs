@@ -1,4 +1,4 @@
-//! files should not be writable for everyone.
+//! Files should not be writable for everyone.
 
 use super::prelude::*;
 

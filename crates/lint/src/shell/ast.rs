@@ -101,7 +101,7 @@ pub struct Assign {
     pub value: Word,
     /// `+=`.
     pub append: bool,
-    /// `NAME=(…)`.
+    /// `NAME=(…)` or `NAME[…]=…`.
     pub array: bool,
     /// All of it.
     pub span: Span,
@@ -114,6 +114,8 @@ pub struct Simple {
     pub assigns: Vec<Assign>,
     /// Name and arguments.
     pub words: Vec<Word>,
+    /// The words inside of `NAME=(…)`, in front or behind a word that declares.
+    pub elements: Vec<Word>,
     /// Redirections.
     pub redirects: Vec<Redirect>,
     /// All of it.
@@ -156,8 +158,10 @@ pub enum Command {
     Not(Box<Command>, Span),
     /// `a && b || c`.
     AndOr(Box<Command>, Vec<(Link, Command)>),
-    /// `( … )` or `{ …; }` with redirections.
+    /// `{ …; }` with redirections; a compound command with redirections too.
     Block(List, Vec<Redirect>),
+    /// `( … )` with redirections.
+    Subshell(List, Vec<Redirect>),
     /// `if`: conditions and bodies, and else.
     If(Vec<(List, List)>, Option<List>),
     /// `while` and `until`.
@@ -210,6 +214,7 @@ impl Command {
             Self::Simple(simple) => {
                 visitor.simple(simple);
                 simple.assigns.iter().for_each(|assign| assign.value.visit(visitor));
+                simple.elements.iter().for_each(|word| word.visit(visitor));
                 simple.words.iter().for_each(|word| word.visit(visitor));
                 simple.redirects.iter().for_each(|redirect| redirect.target.visit(visitor));
             }
@@ -222,7 +227,7 @@ impl Command {
                 first.visit(visitor);
                 rest.iter().for_each(|(_, command)| command.visit(visitor));
             }
-            Self::Block(list, redirects) => {
+            Self::Block(list, redirects) | Self::Subshell(list, redirects) => {
                 list.visit(visitor);
                 redirects.iter().for_each(|redirect| redirect.target.visit(visitor));
             }
@@ -252,6 +257,40 @@ impl Command {
             Self::Arith(_) => {}
         }
     }
+}
+
+impl Redirect {
+    /// Whether it starts a heredoc, whose target is a delimiter that nothing expands.
+    pub fn is_heredoc(&self) -> bool {
+        matches!(self.op.as_str(), "<<" | "<<-")
+    }
+}
+
+impl Command {
+    /// The words that belong to the command itself and are no arguments: what `case` and `for` look at,
+    /// `[[ … ]]`, and the targets of redirections behind a compound command.
+    pub fn own_words(&self) -> Vec<&Word> {
+        match self {
+            Self::Block(_, redirects) | Self::Subshell(_, redirects) => targets(redirects).collect(),
+            Self::For { words, .. } => words.iter().flatten().collect(),
+            Self::Case(word, arms) => {
+                std::iter::once(word).chain(arms.iter().flat_map(|arm| &arm.patterns)).collect()
+            }
+            Self::Test(words, _) => words.iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Simple {
+    /// What is redirected to or from.
+    pub fn targets(&self) -> impl Iterator<Item = &Word> {
+        targets(&self.redirects)
+    }
+}
+
+fn targets(redirects: &[Redirect]) -> impl Iterator<Item = &Word> {
+    redirects.iter().filter(|redirect| !redirect.is_heredoc()).map(|redirect| &redirect.target)
 }
 
 impl Word {

@@ -102,14 +102,23 @@ impl Arg {
 }
 
 impl Call {
-    fn new(simple: &Simple) -> Option<Self> {
+    /// The command as rules see it; `None` where its name is not written out.
+    pub fn of(simple: &Simple) -> Option<Self> {
         let first = simple.words.first()?;
         let mut name = first.literal()?;
         let mut name_word = first;
         let next = match name.as_str() {
             "busybox" | "builtin" => simple.words.get(1),
             "command" => simple.words.get(1).filter(|word| !word.text().starts_with('-')),
-            "exec" => simple.words.iter().skip(1).find(|word| !word.text().starts_with('-')),
+            "exec" => {
+                let mut words = simple.words.iter().skip(1);
+                let mut next = words.next();
+                while let Some(flag) = next.map(Word::text).filter(|text| text.starts_with('-')) {
+                    // `-a` gives the program another name.
+                    next = if flag.ends_with('a') { words.nth(1) } else { words.next() };
+                }
+                next
+            }
             _ => None,
         };
         if let Some(word) = next
@@ -119,6 +128,11 @@ impl Call {
         }
         let args = simple.words[1..].iter().map(|word| Arg { text: word.text(), span: word.span }).collect();
         Some(Self { name, name_span: name_word.span, args, span: simple.span })
+    }
+
+    /// The last element of the name's path.
+    pub fn base(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or_default()
     }
 
     /// Whether any argument is one of `words`.
@@ -207,7 +221,7 @@ struct Collect {
 
 impl Visitor for Collect {
     fn simple(&mut self, simple: &Simple) {
-        self.calls.extend(Call::new(simple));
+        self.calls.extend(Call::of(simple));
     }
 
     fn pipeline(&mut self, commands: &[Command]) {
@@ -266,6 +280,62 @@ impl Script {
     pub fn visit(&self, visitor: &mut dyn Visitor) {
         self.tree.list.visit(visitor);
     }
+}
+
+/// The words of a command that the shell takes apart where they are not quoted: arguments, and a name that is
+/// made of several pieces. A name that is one expansion is meant to be words.
+pub fn split_words(simple: &Simple) -> impl Iterator<Item = &Word> {
+    let name = simple.words.first().and_then(Word::bare);
+    let runs_next = matches!(name, Some("exec" | "command" | "builtin"));
+    let words = if name == Some("let") { &[] } else { simple.words.as_slice() };
+    words
+        .iter()
+        .enumerate()
+        .filter(move |(at, word)| word.parts.len() > 1 || !(*at == 0 || (*at == 1 && runs_next)))
+        .map(|(_, word)| word)
+}
+
+/// Whether the word is an assignment where `export`, `local` and the like read it.
+pub fn is_assignment(word: &Word) -> bool {
+    let Some(Part { kind: PartKind::Literal(text), .. }) = word.parts.first() else { return false };
+    let Some((name, _)) = text.split_once('=') else { return false };
+    let name = name.strip_suffix('+').unwrap_or(name);
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}
+
+/// The words that declare variables.
+pub fn declares(simple: &Simple) -> bool {
+    let name = simple.words.first().and_then(Word::bare);
+    matches!(name, Some("export" | "declare" | "local" | "readonly" | "typeset"))
+}
+
+/// The brace expansions of a word, `{…,…}` and `{a..b}`, the outer before those in it.
+pub fn braces(word: &Word) -> Vec<Span> {
+    // Where each open brace stands, and whether what follows makes it an expansion.
+    let mut open: Vec<(u32, bool)> = Vec::new();
+    let mut found = Vec::new();
+    for part in &word.parts {
+        let PartKind::Literal(text) = &part.kind else { continue };
+        let bytes = text.as_bytes();
+        for (at, c) in bytes.iter().enumerate() {
+            let place = part.span.start + at as u32;
+            match c {
+                b'{' => open.push((place, false)),
+                b',' => open.last_mut().into_iter().for_each(|brace| brace.1 = true),
+                b'.' if bytes.get(at + 1) == Some(&b'.') => {
+                    open.last_mut().into_iter().for_each(|brace| brace.1 = true)
+                }
+                b'}' => {
+                    let expands = open.pop().filter(|(_, expands)| *expands);
+                    found.extend(expands.map(|(start, _)| Span { start, end: place + 1 }));
+                }
+                _ => {}
+            }
+        }
+    }
+    found.sort_unstable_by_key(|span| span.start);
+    found
 }
 
 /// Every part of a word, those inside of double quotes too; `true` where quoted.

@@ -271,7 +271,7 @@ impl<'a> Parser<'a> {
             } else {
                 self.fail()
             }
-            return Some(Command::Block(list, self.redirects()));
+            return Some(Command::Subshell(list, self.redirects()));
         }
         match self.keyword() {
             "{" => {
@@ -530,7 +530,7 @@ impl<'a> Parser<'a> {
                 break;
             }
             if simple.words.is_empty()
-                && let Some(assign) = self.assign()
+                && let Some(assign) = self.assign(&mut simple.elements)
             {
                 simple.assigns.push(assign);
                 end = self.at;
@@ -544,7 +544,7 @@ impl<'a> Parser<'a> {
                 });
             simple.words.push(word);
             if declares && self.peek() == b'(' && self.bytes.get(self.at - 1) == Some(&b'=') {
-                self.array();
+                self.array(&mut simple.elements);
                 end = self.at;
             }
         }
@@ -553,7 +553,7 @@ impl<'a> Parser<'a> {
         (!empty).then_some(Command::Simple(simple))
     }
 
-    fn assign(&mut self) -> Option<Assign> {
+    fn assign(&mut self, elements: &mut Vec<Word>) -> Option<Assign> {
         let start = self.at;
         let rest = &self.bytes[start..];
         let mut length =
@@ -565,26 +565,29 @@ impl<'a> Parser<'a> {
         if rest.get(length) == Some(&b'[') {
             length += rest[length..].iter().position(|byte| *byte == b']')? + 1;
         }
+        let element = length > name.len();
         let append = rest.get(length) == Some(&b'+') && rest.get(length + 1) == Some(&b'=');
         if !append && rest.get(length) != Some(&b'=') {
             return None;
         }
         self.at = start + length + if append { 2 } else { 1 };
         let name = name.to_owned();
-        let array = self.peek() == b'(';
+        let list = self.peek() == b'(';
         let value_start = self.at;
-        let value = if array {
-            self.array();
+        let value = if list {
+            self.array(elements);
             Word { parts: Vec::new(), span: Span::new(value_start, self.at) }
         } else if self.done() || is_meta(self.peek()) {
             Word { parts: Vec::new(), span: Span::new(self.at, self.at) }
         } else {
             self.word().unwrap_or_default()
         };
+        let array = list || element;
         Some(Assign { name, value, append, array, span: Span::new(start, self.at) })
     }
 
-    fn array(&mut self) {
+    /// The words of `(…)`, which go to `elements`.
+    fn array(&mut self, elements: &mut Vec<Word>) {
         self.at += 1;
         loop {
             self.blanks_and_newlines();
@@ -595,8 +598,9 @@ impl<'a> Parser<'a> {
                 self.at += 1;
                 return;
             }
-            if self.word().is_none() {
-                self.at += 1;
+            match self.word() {
+                Some(word) => elements.push(word),
+                None => self.at += 1,
             }
         }
     }

@@ -3,6 +3,9 @@
 use super::{MAX_DEPTH, Parser, is_meta, parse_part};
 use crate::shell::ast::{List, Param, Part, PartKind, Span, Word};
 
+/// Up to where nested backticks are read, each of which costs a copy of the text in front of it.
+const MAX_COPIED: usize = 1 << 16;
+
 impl Parser<'_> {
     pub(super) fn word(&mut self) -> Option<Word> {
         let start = self.at;
@@ -192,7 +195,13 @@ impl Parser<'_> {
         } else {
             self.at += 1;
         }
+        let inner = &self.text[from..end];
         let list = match self.depth < MAX_DEPTH {
+            // Backticks of the next level. Offsets must stay, so that a blank takes the place of each backslash.
+            true if from < MAX_COPIED && inner.contains("\\`") => {
+                let text = format!("{}{}", &self.text[..from], inner.replace("\\`", " `"));
+                parse_part(&text, from, end, self.depth + 1).list
+            }
             true => parse_part(self.text, from, end, self.depth + 1).list,
             false => List::default(),
         };
