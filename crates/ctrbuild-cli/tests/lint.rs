@@ -104,6 +104,49 @@ fn formats_are_checked_and_written() -> Result {
 }
 
 #[test]
+fn files_keep_what_they_are() -> Result {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+    let folder = tempfile::tempdir()?;
+    let recipe = folder.path().join("real");
+    std::fs::write(&recipe, "from a:1\nrun  apt update\n")?;
+    std::fs::set_permissions(&recipe, std::fs::Permissions::from_mode(0o640))?;
+    let given_away = chown(&recipe, Some(12345), Some(12346)).is_ok();
+    symlink("real", folder.path().join("Dockerfile"))?;
+    for args in [["fmt", "Dockerfile"].as_slice(), &["lint", "--fix", "Dockerfile"]] {
+        let before = std::fs::read(&recipe)?;
+        run(folder.path(), args)?;
+        let now = std::fs::metadata(&recipe)?;
+        assert_ne!(std::fs::read(&recipe)?, before, "{args:?}");
+        assert_eq!(now.mode() & 0o7777, 0o640);
+        assert!(!given_away || (now.uid(), now.gid()) == (12345, 12346), "{args:?}: {}", now.uid());
+        assert!(folder.path().join("Dockerfile").is_symlink());
+    }
+    // What is read-only is left alone, and said so; nothing stays behind.
+    let before = "from a:1\nrun  apt update\n";
+    std::fs::write(&recipe, before)?;
+    std::fs::set_permissions(&recipe, std::fs::Permissions::from_mode(0o444))?;
+    for args in [["fmt", "Dockerfile"].as_slice(), &["lint", "--fix", "Dockerfile"]] {
+        let output = run(folder.path(), args)?;
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(text(&output.stderr).contains("read-only"), "{}", text(&output.stderr));
+        assert_eq!(std::fs::read_to_string(&recipe)?, before);
+    }
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 2);
+    Ok(())
+}
+
+#[test]
+fn annotations_carry_no_control_characters() -> Result {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("Dockerfile"), "FROM a:1\nB\x1b[31m x\n")?;
+    let output = run(folder.path(), &["lint", "--format", "github", "--failure-threshold", "none"])?;
+    let said = text(&output.stdout);
+    assert!(said.contains("unknown instruction") && !said.contains('\x1b'), "{said:?}");
+    assert_eq!(said.lines().count(), 1);
+    Ok(())
+}
+
+#[test]
 fn standard_input_has_a_name() -> Result {
     let folder = tempfile::tempdir()?;
     let mut child = Command::new(env!("CARGO_BIN_EXE_ctrbuild"))

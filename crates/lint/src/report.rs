@@ -203,7 +203,19 @@ fn gnu(files: &[File<'_>]) -> String {
 }
 
 fn github(files: &[File<'_>]) -> String {
-    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    // The log is a terminal too.
+    let plain = |text: &str| -> String {
+        let lines = text.split_inclusive(['\r', '\n']);
+        lines
+            .map(|line| {
+                line.strip_suffix(['\r', '\n']).map_or_else(
+                    || sanitize(line).into_owned(),
+                    |rest| format!("{}{}", sanitize(rest), &line[rest.len()..]),
+                )
+            })
+            .collect()
+    };
+    let data = |text: &str| plain(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     let mut out = String::new();
     for (source, finding) in all(files) {

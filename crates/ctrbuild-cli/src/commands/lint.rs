@@ -255,7 +255,11 @@ fn repair(
     programs.failure()?;
     let name = parsed.source.name().to_owned();
     for dropped in &outcome.dropped {
-        eprintln!("{name}:{}: not fixed: {}: {}", dropped.line, dropped.rule, dropped.refusal);
+        match dropped.rule.as_str() {
+            // None of its rules: the whole file can't be edited.
+            "" => eprintln!("{name}: not fixed: {}", dropped.refusal),
+            rule => eprintln!("{name}:{}: not fixed: {rule}: {}", dropped.line, dropped.refusal),
+        }
     }
     let changed = outcome.text != parsed.source.text();
     if args.diff {
