@@ -85,6 +85,12 @@ impl CustomRule {
         {
             return Err(fail("args, without and replace need a command"));
         }
+        let known = |name: &String| {
+            dockerfile::INSTRUCTIONS.iter().any(|instruction| instruction.name.eq_ignore_ascii_case(name))
+        };
+        if let Some(name) = text.instruction.iter().find(|name| !known(name)) {
+            return Err(wrong(format!("there is no instruction {name:?}"), Some(name)));
+        }
         let globs =
             text.command.iter().chain(&text.args).chain(&text.without).chain(&text.flag).chain(&text.value);
         for pattern in globs {
@@ -118,6 +124,11 @@ impl CustomRule {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.text.name
+    }
+
+    /// Whether it runs.
+    pub const fn is_on(&self) -> bool {
+        self.severity.is_some()
     }
 
     /// Sets whether and how it runs.
@@ -260,6 +271,9 @@ mod tests {
         assert!(matches!(CustomRule::new(wrong), Err(ConfigError::Custom { .. })));
         let wrong = CustomRuleV1 { name: "DL3008".into(), ..rule() };
         assert!(CustomRule::new(wrong).is_err());
+        let wrong = CustomRuleV1 { instruction: vec!["RUN".into(), "RUM".into()], ..rule() };
+        let said = CustomRule::new(wrong).map_err(|error| error.to_string()).err().unwrap_or_default();
+        assert!(said.contains("there is no instruction \"RUM\""), "{said}");
         let errors = CustomRuleV1 { severity: Some("error".into()), ..rule() };
         let options = Options { custom: CustomRule::new(errors).into_iter().collect(), ..Options::default() };
         let count = |text: &str| {
@@ -272,6 +286,17 @@ mod tests {
         };
         assert_eq!(count("FROM a\nRUN npm install\n"), 1);
         assert_eq!(count("FROM a\n# ctrbuild: ignore=no-npm because x\nRUN npm install\n"), 0);
+        // A comment for a rule that is off here is left alone; one that is not needed is named.
+        let unused = |options: &Options| {
+            let recipe = "FROM a\n# ctrbuild: ignore=no-npm because x\nRUN pnpm install\n";
+            let findings = crate::lint(&dockerfile::parse(SourceFile::new("test", recipe)), options).findings;
+            let unused = findings.into_iter().filter(|one| one.diagnostic.rule == "unused-suppression");
+            unused.map(|one| one.diagnostic.message).collect::<Vec<_>>()
+        };
+        assert_eq!(unused(&options), ["no-npm finds nothing here: the comment is not needed"]);
+        let mut off = options.clone();
+        off.custom[0].set(Level::Off);
+        assert!(unused(&off).is_empty());
         assert!(wild("a*c?", "a/b/cd") && !wild("a", "ab"));
     }
 }

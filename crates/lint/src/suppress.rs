@@ -301,6 +301,10 @@ fn unused(cx: &Context<'_>, list: &[Suppression], kept: &mut Vec<Finding>) {
             let message = match known {
                 Some(rule) if cx.options.severity(rule).is_none() => continue,
                 Some(_) => format!("{name} finds nothing here: the comment is not needed"),
+                None if cx.options.custom.iter().any(|rule| rule.name() == name && !rule.is_on()) => continue,
+                None if cx.options.custom.iter().any(|rule| rule.name() == name) => {
+                    format!("{name} finds nothing here: the comment is not needed")
+                }
                 None if is_foreign(name) => continue,
                 None => format!("there is no rule {name}"),
             };
