@@ -191,7 +191,8 @@ fn malformed_headers_are_refused() {
         // Nothing follows an extended header.
         Archive::default().pax(&[("path", b"x")]).end(),
         Archive::default().pax(&[("path", b"x")]).0,
-        Archive::default().head(Head { kind: b'V', name: b"volume", ..Head::default() }).end(),
+        // The rest of a file that another volume has.
+        Archive::default().head(Head { kind: b'M', name: b"volume", ..Head::default() }).end(),
     ];
     let mut sum = Archive::default().file("f", "").end();
     sum[0] = b'g';

@@ -6,7 +6,7 @@ use common::{Archive, Head, block, is_root, run, sum};
 use layer::decompress::decompress;
 use layer::pack::{PackOptions, Xattrs, write_layer};
 use layer::tree;
-use layer::unpack::{UnpackOptions, UnpackReport, apply};
+use layer::unpack::{UnpackReport, apply};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
