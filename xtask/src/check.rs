@@ -117,12 +117,13 @@ fn programs() -> Result<Tally> {
 }
 
 /// What a program said, after it was shown as it came.
-struct Told {
-    ok: bool,
-    text: String,
+pub struct Told {
+    pub ok: bool,
+    pub text: String,
 }
 
-fn told(command: &mut Command) -> Result<Told> {
+/// Run to the end, printing what it says.
+pub fn told(command: &mut Command) -> Result<Told> {
     let name = command.get_program().to_string_lossy().into_owned();
     // One pipe for both streams keeps their order.
     let (reader, writer) = std::io::pipe().context("can't make a pipe")?;
@@ -164,7 +165,7 @@ fn nextest_summary(out: &Told) -> Option<Tally> {
 }
 
 /// The lines `test result: ok. 5 passed; 0 failed; 1 ignored; …`.
-fn cargo_test_summary(out: &Told) -> Tally {
+pub fn cargo_test_summary(out: &Told) -> Tally {
     let mut tally = Tally::default();
     for line in out.text.lines().filter_map(|l| l.strip_prefix("test result: ")) {
         for part in line.split(['.', ';']) {

@@ -15,6 +15,7 @@ mod machine;
 mod packages;
 mod tidy;
 mod torture_steps;
+mod torture_store;
 
 use anyhow::Result;
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ usage: cargo xtask COMMAND
   bench lint           lint and fmt of ../shared/corpus; hadolint as peer
   bench store [WHAT..] unpack, commit, export, scale, memory; tar, gzip, zstd and openssl as peers
   torture kills        builders ended at 300 random moments, in each of several ways
+  torture store [WHAT] faults that the store must outlive, whole: kills, disk, damage, crowd, power, network, signals
   torture kernel [CG]  steps in a virtual machine with Debian's kernel; CG: v2, v1, hybrid, none
   fuzz [TARGET [SECS]] run fuzz targets (cargo-fuzz and a nightly compiler needed)
   dist                 the static release binary of this machine's kind
@@ -64,6 +66,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["bench", "store", what @ ..] => bench_store::run(what).map(passed),
         ["bench", what @ ..] => bench::run(what).map(passed),
         ["torture", "kills"] => torture_steps::kills().map(passed),
+        ["torture", "store", parts @ ..] => torture_store::run(parts).map(passed),
         ["torture", "kernel", layouts @ ..] => torture_steps::kernel(layouts).map(passed),
         ["fuzz", rest @ ..] => check::fuzz(rest).map(passed),
         ["dist"] => dist::build().map(|path| {

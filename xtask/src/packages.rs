@@ -11,6 +11,7 @@ const TESTS: &[(&str, &str)] = &[
     ("git", "git"),
     ("gpgv", "gpgv"),
     ("ip", "iproute2"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("newuidmap", "uidmap"),
     ("nvim", "neovim"),
     ("openssl", "openssl"),

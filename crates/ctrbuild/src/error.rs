@@ -76,6 +76,12 @@ fn store_hint(e: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     None
 }
 
+/// What helps where a blob of the store turned out to be damaged while it was read for others.
+fn damage_hint(e: &std::io::Error) -> Option<&'static str> {
+    let inside = e.get_ref()?;
+    inside.is::<digest::VerifyError>().then_some("run `ctrbuild store verify --repair`, then try again")
+}
+
 impl From<store::Error> for Error {
     fn from(e: store::Error) -> Self {
         let kind = if e.is_missing() { ErrorKind::NotFound } else { ErrorKind::World };
@@ -85,13 +91,21 @@ impl From<store::Error> for Error {
 
 impl From<registry::Error> for Error {
     fn from(e: registry::Error) -> Self {
-        Error::world(chain(&e)).maybe_hint(store_hint(&e)).maybe_hint(e.hint())
+        let damaged = match &e {
+            registry::Error::Source { source, .. } => damage_hint(source),
+            _ => None,
+        };
+        Error::world(chain(&e)).maybe_hint(store_hint(&e)).maybe_hint(e.hint()).maybe_hint(damaged)
     }
 }
 
 impl From<exporter::Error> for Error {
     fn from(e: exporter::Error) -> Self {
-        Error::world(chain(&e)).maybe_hint(store_hint(&e)).maybe_hint(e.hint())
+        let damaged = match &e {
+            exporter::Error::Blob { source, .. } => damage_hint(source),
+            _ => None,
+        };
+        Error::world(chain(&e)).maybe_hint(store_hint(&e)).maybe_hint(e.hint()).maybe_hint(damaged)
     }
 }
 

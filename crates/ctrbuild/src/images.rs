@@ -377,10 +377,10 @@ pub fn content_of(store: &LocalStore, document: &Document) -> Result<Content, Er
     match document {
         Document::Manifest(_) => {
             let images = images_of(store, document)?;
-            images
-                .first()
-                .map(Content::image)
-                .ok_or_else(|| Error::world("the image's configuration is missing in the store"))
+            images.first().map(Content::image).ok_or_else(|| {
+                Error::world("the image's configuration is missing in the store")
+                    .hint("run `ctrbuild store verify --repair`, then try again")
+            })
         }
         Document::Index(index) => {
             let mut manifests = Vec::new();

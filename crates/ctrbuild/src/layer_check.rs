@@ -1,7 +1,7 @@
 //! Whether the files of unpacked layers are still those of their digests, for `ctrbuild store verify`.
 //!
-//! A layer that was made here packs to its digest, if it is known what lies below it: the images with a name tell. One that
-//! was pulled was packed by somebody else, in a way that we may not know; where its blob is here, that is unpacked
+//! A layer that was made here packs to its digest, if it is known what lies below it: the images with a name tell; if
+//! not, it can't be judged. One that was pulled was packed by somebody else, in a way that we may not know; where its blob is here, that is unpacked
 //! again, and both are compared in our own packing. What has neither can't be judged, and passes.
 
 use crate::blobs::layer_folders;
@@ -56,6 +56,11 @@ impl LayerCheck {
         };
         if packed == Some(diff) {
             return Ok(true);
+        }
+        if snapshot.made_here {
+            // Its blobs were packed of these files, without what is as it is below. Who does not know what that was
+            // can't tell.
+            return Ok(packed.is_none());
         }
         for blob in &record.blobs {
             if self.store.blob_size(&blob.digest).map_err(other)?.is_some() {

@@ -125,13 +125,22 @@ impl Client {
     }
 
     pub(crate) async fn document_at(&self, ep: &Endpoint, reference: &Reference) -> Result<Document, Error> {
-        let response = self.manifest_request(ep, reference, Method::GET).await?;
-        if !response.status().is_success() {
-            return Err(self.manifest_error(ep, reference, response).await);
-        }
-        let content_type = header_text(response.headers(), CONTENT_TYPE.as_str());
-        let claimed = header_text(response.headers(), CONTENT_DIGEST).and_then(|d| d.parse::<Digest>().ok());
-        let bytes = read_bounded(self.http.config(), &ep.host(), response, MAX_MANIFEST_BYTES).await?;
+        let mut attempt = 0;
+        let (content_type, claimed, bytes) = loop {
+            attempt += 1;
+            let response = self.manifest_request(ep, reference, Method::GET).await?;
+            if !response.status().is_success() {
+                return Err(self.manifest_error(ep, reference, response).await);
+            }
+            let content_type = header_text(response.headers(), CONTENT_TYPE.as_str());
+            let claimed =
+                header_text(response.headers(), CONTENT_DIGEST).and_then(|d| d.parse::<Digest>().ok());
+            match read_bounded(self.http.config(), &ep.host(), response, MAX_MANIFEST_BYTES).await {
+                Ok(bytes) => break (content_type, claimed, bytes),
+                // The request was answered, so it is not retried by itself.
+                Err(e) => self.http.pause_or_fail(attempt, e).await?,
+            }
+        };
         let (what, host, expected) = (reference.familiar(), ep.host(), reference.digest().copied());
         par::cpu(move || {
             let actual = Digest::of(&bytes);
@@ -236,7 +245,7 @@ impl Client {
         let mut url = ep.url(path)?;
         let mut seen = std::collections::HashSet::new();
         let mut out = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut attempt) = (0, 0);
         while seen.insert(url.clone()) {
             if out.len() == MAX_PAGES {
                 return Err(Error::protocol(&host, format!("its list has more than {MAX_PAGES} pages")));
@@ -247,7 +256,16 @@ impl Client {
             }
             let next = header_text(response.headers(), LINK.as_str())
                 .and_then(|l| header::next_link(&l).and_then(|n| url.join(n).ok()));
-            let body = read_bounded(self.http.config(), &host, response, MAX_MANIFEST_BYTES).await?;
+            attempt += 1;
+            let body = match read_bounded(self.http.config(), &host, response, MAX_MANIFEST_BYTES).await {
+                Ok(body) => body,
+                Err(e) => {
+                    self.http.pause_or_fail(attempt, e).await?;
+                    seen.remove(&url);
+                    continue;
+                }
+            };
+            attempt = 0;
             bytes += body.len();
             if bytes > MAX_NAMES * 64 {
                 return Err(Error::protocol(&host, "its list is too long"));

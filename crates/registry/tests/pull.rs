@@ -136,6 +136,23 @@ async fn broken_transfers_go_on_where_they_broke() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn documents_that_break_off_are_asked_for_again() {
+    let r = TestRegistry::start().await;
+    let image = image(1000);
+    r.add("x", "1", &image);
+    r.add("x", "2", &image);
+    r.rule(Rule::new("GET", "/manifests/", Action::CutAfter(100)).times(2));
+    let got = client().image(&r.reference("x:1"), &amd64()).await.map_err(|e| chain(&e)).unwrap();
+    assert_eq!(got.image, image.image);
+    r.rule(Rule::new("GET", "/tags/", Action::CutAfter(5)).times(2));
+    assert_eq!(client().tags(&r.reference("x:1")).await.map_err(|e| chain(&e)).unwrap(), ["1", "2"]);
+    // Not for ever.
+    r.rule(Rule::new("GET", "/manifests/", Action::CutAfter(100)));
+    let e = client().image(&r.reference("x:1"), &amd64()).await.unwrap_err();
+    assert!(matches!(e, Error::Interrupted { .. }), "{}", chain(&e));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_bytes_never_reach_the_store() {
     let r = TestRegistry::start().await;
     let image = image(100_000);

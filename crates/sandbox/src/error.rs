@@ -170,6 +170,9 @@ impl Error {
                 libc::ENODEV => "the kernel lacks this file system".into(),
                 _ => return None,
             },
+            Error::Io { source, .. } if matches!(errno(source), libc::EMFILE | libc::ENFILE) => {
+                "raise the limit of open files (`ulimit -n`)".into()
+            }
             Error::RunnerDied(_) => "look for the out-of-memory killer in the kernel's log".into(),
             _ => return None,
         })

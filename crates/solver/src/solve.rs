@@ -420,7 +420,7 @@ enum Executed {
 }
 
 fn store_error(e: &store::Error) -> ErrorKind {
-    ErrorKind::Other { message: e.to_string(), hint: e.hint().map(str::to_string) }
+    ErrorKind::Other { message: e.with_cause(), hint: e.hint().map(str::to_string) }
 }
 
 fn unwrap_kind(e: SolveError) -> ErrorKind {

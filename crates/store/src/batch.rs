@@ -5,8 +5,8 @@
 //! ever once the batch is sealed: one checked `syncfs`, then a synced marker `batches/<id>`. So
 //! `kill -9` loses nothing and power loss loses only what was not sealed yet.
 //!
-//! A build may find what another one has written and not sealed, or never will. What its own reference
-//! may need of that (layers and their snapshots) it stamps anew, as synced, when it seals its own batch.
+//! A build may find what another one has written and not sealed, or never will. What its own references
+//! and records may need of that (layers and snapshots) it stamps anew, as synced, when it seals its own batch.
 
 use crate::disk::{self, Durability};
 use crate::error::{Context, Error};
@@ -109,8 +109,8 @@ impl LocalStore {
 
     fn seal(&self, batch: &str, adopted: &HashSet<Held>) -> Result<()> {
         self.sync_found()?;
-        disk::write_atomic(&self.tmp_path()?, &self.marker(batch), b"", Durability::Synced)?;
-        // Their files are on disk now, whoever wrote them, and nobody changes them.
+        // Their files are on disk now, whoever wrote them, and nobody changes them. They come before the marker:
+        // records of this batch may need them.
         for thing in adopted {
             match thing {
                 Held::Layer(diff_id) => self.restamp_layer(diff_id)?,
@@ -118,7 +118,7 @@ impl LocalStore {
                 Held::Blob(_) | Held::Record(_) => {}
             }
         }
-        Ok(())
+        disk::write_atomic(&self.tmp_path()?, &self.marker(batch), b"", Durability::Synced)
     }
 
     /// Write out what this handle found or made, where that was not done since. What another process

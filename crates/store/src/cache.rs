@@ -123,6 +123,9 @@ impl LocalStore {
         let path = self.cache_path(key);
         let guard = self.shared()?;
         self.hold_guarded(&[Held::Record(*key)], &guard)?;
+        for id in &record.snapshots {
+            self.adopt_snapshot(id)?;
+        }
         let op = record.op;
         self.stamped(|stamp| {
             let stored = Stored { version: 1, key: *key, stamp, record };

@@ -99,6 +99,14 @@ impl Error {
         }
     }
 
+    /// The message with its cause, for those who keep words only.
+    pub fn with_cause(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
+
     /// Whether this means that the thing asked for does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Error::MissingBlob(_) | Error::MissingSnapshot(_))

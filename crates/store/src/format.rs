@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// The layout this program writes. A store with another number is refused.
 const FORMAT: u32 = 1;
+/// Under which name the first format file is written.
+const FRESH: &str = "format.new";
 /// There is no store here any more: it is at `place`.
 const MOVED: &str = "moved";
 /// There is no store here yet: that at `place` is being copied.
@@ -92,11 +94,20 @@ impl FormatV1 {
 
     /// Write it whole and durably, in place of any that is there.
     pub fn write(&self, root: &Path) -> Result<()> {
+        self.write_through(root, &format!("format.{}", disk::random_hex()?))
+    }
+
+    /// Write the first one of a store, in place of what is left of an attempt that was killed. One process at a time.
+    pub fn make(&self, root: &Path) -> Result<()> {
+        disk::remove_file(&root.join(FRESH))?;
+        self.write_through(root, FRESH)
+    }
+
+    fn write_through(&self, root: &Path, name: &str) -> Result<()> {
         let path = root.join("format");
         let mut bytes =
             serde_json::to_vec(self).map_err(|source| Error::Malformed { path: path.clone(), source })?;
         bytes.push(b'\n');
-        let tmp = root.join(format!("format.{}", disk::random_hex()?));
-        disk::write_atomic(&tmp, &path, &bytes, Durability::Synced)
+        disk::write_atomic(&root.join(name), &path, &bytes, Durability::Synced)
     }
 }

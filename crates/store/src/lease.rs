@@ -59,8 +59,21 @@ pub(crate) struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Where this fails, the next open or collection finds the lease dead and removes it.
-        let _ = fs::remove_file(&self.path);
+        // What could not be removed, say since no more files can be opened, is found by its dead lease.
+        if !self.left_something() {
+            // Where this fails, the next open or collection finds the lease dead and removes it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Lease {
+    fn left_something(&self) -> bool {
+        let Some(root) = self.path.ancestors().nth(2) else { return true };
+        ["tmp", "active"].iter().any(|folder| match disk::names(&root.join(folder)) {
+            Ok(names) => names.iter().any(|n| n.starts_with(&self.id)),
+            Err(_) => true,
+        })
     }
 }
 
@@ -137,6 +150,8 @@ impl LocalStore {
         if !dead {
             return Ok(());
         }
+        // Before the dead leases, by which they are found.
+        self.drop_dead_key_locks()?;
         let doomed = match self.try_exclusive()? {
             Some(guard) => self.reap(&guard)?,
             None => return Ok(()),

@@ -5,6 +5,7 @@ use crate::disk;
 use crate::error::{Context, Error};
 use crate::format::FormatV1;
 use crate::lease::Lease;
+use crate::lock::retry;
 use crate::{Result, SnapshotId, moved};
 use digest::{CacheKey, DiffId, Digest};
 use std::fmt;
@@ -232,8 +233,15 @@ fn create(root: &Path) -> Result<FormatV1> {
     }
     fs::set_permissions(root, fs::Permissions::from_mode(0o700)).at("protect", root)?;
     furnish(root)?;
+    let lock = root.join("gc.lock");
+    let turn = File::open(&lock).at("open", &lock)?;
+    // One maker at a time, so that what a killed one left of the format file can be told and replaced.
+    retry(|| turn.lock()).at("lock", &lock)?;
+    if let Some(made) = FormatV1::read(root)? {
+        return Ok(made);
+    }
     let format = FormatV1::current();
     // The format file comes last: where it exists, so does everything else.
-    format.write(root)?;
+    format.make(root)?;
     Ok(format)
 }

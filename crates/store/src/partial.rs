@@ -68,7 +68,8 @@ impl PartialBlob {
         written
     }
     /// Verify, sync and name the blob; see [`crate::BlobWriter::commit`]. Bytes that turn out to be
-    /// wrong are dropped; where some are missing still, they are kept and the size is reported.
+    /// wrong are dropped, as are all where a full disk has no place for the name; where some are missing still, they
+    /// are kept and the size is reported.
     pub fn commit(self) -> Result<(Digest, u64)> {
         let (digest, size) = self.expected;
         if self.len < size {
@@ -78,8 +79,12 @@ impl PartialBlob {
             disk::remove_file(&self.path)?;
             return Err(e);
         }
-        self.store.sync_and_name_blob(&self.file, &self.path, digest, size)?;
-        Ok(self.expected)
+        let named = self.store.sync_and_name_blob(&self.file, &self.path, digest, size);
+        if matches!(named, Err(Error::NoSpace { .. })) {
+            // The error to report is the first one.
+            let _ = disk::remove_file(&self.path);
+        }
+        named.map(|()| self.expected)
     }
     /// Drop the bytes.
     pub fn discard(self) -> Result<()> {

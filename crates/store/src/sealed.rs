@@ -33,6 +33,12 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T>
     serde_json::from_slice(bytes)
 }
 
+/// Whether the bytes are those of a file whose writing power loss ended: its name and its length may be on disk before
+/// its content is. A flipped bit makes no such file.
+pub(crate) fn is_torn(bytes: &[u8]) -> bool {
+    bytes.last().is_none_or(|last| *last == 0)
+}
+
 fn check(bytes: &[u8]) -> serde_json::Result<()> {
     let sum = bytes.get(HEAD.len()..LENGTH).filter(|_| bytes.starts_with(HEAD));
     let expected = sum

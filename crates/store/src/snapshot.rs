@@ -90,6 +90,9 @@ pub struct SnapshotV1 {
     /// Seconds since 1970.
     pub created: u64,
     pub(crate) stamp: Stamp,
+    /// Whether the files were there first, and the tar was made of them. Told by where the diff id is.
+    #[serde(skip)]
+    pub made_here: bool,
 }
 
 /// A snapshot in the making. Dropping it removes it; [`LocalStore::commit`] keeps it.
@@ -166,6 +169,7 @@ impl LocalStore {
                 extra: meta.extra,
                 created: meta.created.unwrap_or_else(|| self.now_secs()),
                 stamp,
+                made_here: false,
             };
             self.write_snapshot_meta(&active.dir, &record, Durability::Cached)?;
             let guard = self.shared()?;
@@ -233,7 +237,8 @@ impl LocalStore {
     /// The record of a usable snapshot, without holding it.
     pub(crate) fn peek_snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotV1>> {
         let Some(mut record) = self.usable_snapshot(id)? else { return Ok(None) };
-        if record.diff_id.is_none() {
+        record.made_here = record.diff_id.is_none();
+        if record.made_here {
             let note = disk::read_optional(&self.snapshot_dir(id).join("diff"))?.unwrap_or_default();
             if let Some((diff_id, size)) = parse_diff(&note) {
                 record.diff_id = Some(diff_id);

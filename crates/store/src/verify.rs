@@ -1,6 +1,8 @@
 //! Verification: read everything, compare it with its name, and repair what can be.
 
-use crate::error::Context;
+use crate::batch::Stamp;
+use crate::error::{Context, Error};
+use crate::gc::Kind;
 use crate::mark::EntryId;
 use crate::reach::{Reached, Unreadable};
 use crate::refs::RefV1;
@@ -37,9 +39,12 @@ pub enum Finding {
     UnreadableBlob { digest: Digest, reason: String },
     /// The files are not those of the diff id, or could not be read.
     DamagedSnapshot { id: SnapshotId, reason: String },
-    /// No usable record, so nobody can use the files.
+    /// The record is damaged, so nobody can use the files.
     OrphanSnapshot { id: SnapshotId },
-    /// Torn, not durable, or without what it needs: a miss.
+    /// Left by a command that power loss ended before this was durable. Nothing that was reported as done needs it;
+    /// a collection removes it.
+    Unfinished { kind: Kind, id: String },
+    /// Damaged, or without what it needs: a miss.
     UselessRecord { key: CacheKey },
     /// As for records: neither files nor blobs are left.
     UselessLayer { diff_id: DiffId },
@@ -69,9 +74,14 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// Whether nothing is damaged or lost. Incomplete images are fine.
+    /// Whether nothing is damaged or lost. Incomplete images are fine, and so is what was not finished.
     pub fn is_sound(&self) -> bool {
-        self.findings.iter().all(|f| matches!(f, Finding::IncompleteImage { .. } | Finding::Exposed { .. }))
+        self.findings.iter().all(|f| {
+            matches!(
+                f,
+                Finding::IncompleteImage { .. } | Finding::Exposed { .. } | Finding::Unfinished { .. }
+            )
+        })
     }
 
     /// Whether nobody else could have written to the store.
@@ -161,7 +171,12 @@ impl LocalStore {
             .into_par_iter()
             .map(|id| -> Result<_> {
                 let Some(record) = self.peek_snapshot(&id)? else {
-                    return Ok(Some(Finding::OrphanSnapshot { id }));
+                    // Where something durable needs it, that is told of the one which needs it.
+                    let unfinished = self.is_unfinished(&self.snapshot_dir(&id).join("meta.json"))?;
+                    return Ok(Some(match unfinished {
+                        true => Finding::Unfinished { kind: Kind::Snapshot, id: id.to_string() },
+                        false => Finding::OrphanSnapshot { id },
+                    }));
                 };
                 let dir = self.snapshot_dir(&id).join("fs");
                 if !dir.is_dir() {
@@ -175,7 +190,11 @@ impl LocalStore {
                             let reason = "its files were changed".to_string();
                             Some(Finding::DamagedSnapshot { id, reason })
                         }
-                        Err(e) => Some(Finding::DamagedSnapshot { id, reason: e.to_string() }),
+                        // What the store can't do now, such as note on a full disk what it reads, is no damage.
+                        Err(e) => match e.downcast::<Error>() {
+                            Ok(ours) => return Err(ours),
+                            Err(e) => Some(Finding::DamagedSnapshot { id, reason: e.to_string() }),
+                        },
                     },
                     _ => None,
                 })
@@ -202,6 +221,7 @@ impl LocalStore {
             .iter()
             .filter_map(|f| match f {
                 Finding::OrphanSnapshot { id } | Finding::DamagedSnapshot { id, .. } => Some(id.clone()),
+                Finding::Unfinished { kind: Kind::Snapshot, id } => id.parse().ok(),
                 _ => None,
             })
             .collect();
@@ -216,8 +236,10 @@ impl LocalStore {
             // snapshot that is just being made.
             if self.peek_snapshot(&id)?.is_none() && self.snapshot_dir(&id).exists() {
                 doomed.push(self.to_trash(&self.snapshot_dir(&id))?);
+                let unfinished = Finding::Unfinished { kind: Kind::Snapshot, id: id.to_string() };
                 let orphan = Finding::OrphanSnapshot { id };
-                report.repaired += u64::from(report.findings.contains(&orphan));
+                let repaired = report.findings.contains(&orphan) || report.findings.contains(&unfinished);
+                report.repaired += u64::from(repaired);
             }
         }
         drop(guard);
@@ -235,9 +257,22 @@ impl LocalStore {
         };
         let inventory = self.inventory(Unreadable::Skip, Vec::new())?;
         report.records = (inventory.entries.len() + inventory.broken.len()) as u64;
+        let mut named = Reached { unreadable: Unreadable::Skip, ..Reached::default() };
+        if !inventory.broken.is_empty() {
+            for reference in self.list_refs()? {
+                self.reach(reference.target.digest, &mut named)?;
+            }
+        }
         for id in inventory.broken {
+            let unfinished = self.is_unfinished(&self.entry_path(&id))?;
             let finding = match id {
+                EntryId::Record(key) if unfinished => {
+                    Finding::Unfinished { kind: Kind::CacheRecord, id: key.to_string() }
+                }
                 EntryId::Record(key) => Finding::UselessRecord { key },
+                EntryId::Layer(diff_id) if unfinished && !named.layers.contains(&diff_id) => {
+                    Finding::Unfinished { kind: Kind::LayerRecord, id: diff_id.to_string() }
+                }
                 EntryId::Layer(diff_id) => Finding::UselessLayer { diff_id },
                 // A folder without a record can't have a useless one.
                 EntryId::Mount(_) => continue,
@@ -248,6 +283,19 @@ impl LocalStore {
             report.findings.push(finding);
         }
         Ok(())
+    }
+
+    /// Whether the record at `path` was not durable yet when power was lost.
+    fn is_unfinished(&self, path: &Path) -> Result<bool> {
+        #[derive(serde::Deserialize)]
+        struct Stamped {
+            stamp: Stamp,
+        }
+        let Some(bytes) = disk::read_optional(path)? else { return Ok(true) };
+        Ok(match sealed::decode::<Stamped>(&bytes) {
+            Ok(record) => !self.is_durable(&record.stamp),
+            Err(_) => sealed::is_torn(&bytes),
+        })
     }
 
     fn verify_refs(&self, options: VerifyOptions, report: &mut VerifyReport) -> Result<()> {

@@ -653,3 +653,107 @@ fn a_store_that_others_may_write_is_not_trusted() {
     store.verify(VerifyOptions::Repair, None).unwrap();
     assert!(store.verify(VerifyOptions::Report, None).unwrap().is_trusted());
 }
+
+#[test]
+fn what_power_loss_leaves_unfinished_is_no_damage() {
+    let world = World::new();
+    let store = world.open("a boot");
+    let kept = snapshot(&store, "kept");
+    store.cache_put(&key(1), record(vec![kept])).unwrap();
+    store.seal_batch().unwrap();
+    let id = snapshot(&store, "unsealed");
+    store.cache_put(&key(2), record(vec![id.clone()])).unwrap();
+    let diff_id = DiffId(Digest::of(b"unsealed"));
+    let layer =
+        LayerRecordV1 { diff_id, size: None, snapshot: Some(id.clone()), blobs: Vec::new(), created: 0 };
+    store.put_layer(layer).unwrap();
+    // Names that came to the disk before their content.
+    let torn = snapshot(&store, "torn");
+    let root = world.dir.path().join("s");
+    fs::write(root.join("snapshots").join(torn.as_str()).join("meta.json"), "").unwrap();
+    drop(store);
+    let store = world.open("the next boot");
+    let report = store.verify(VerifyOptions::Report, None).unwrap();
+    let unfinished = |kind, id: String| Finding::Unfinished { kind, id };
+    let mut expected = vec![
+        unfinished(Kind::Snapshot, id.to_string()),
+        unfinished(Kind::Snapshot, torn.to_string()),
+        unfinished(Kind::LayerRecord, diff_id.to_string()),
+        unfinished(Kind::CacheRecord, key(2).to_string()),
+    ];
+    expected[..2].sort_by_key(|f| format!("{f:?}"));
+    assert_eq!(report.findings, expected);
+    assert!(report.is_sound());
+    let report = store.verify(VerifyOptions::Repair, None).unwrap();
+    assert_eq!(report.repaired, 4);
+    assert_eq!(store.verify(VerifyOptions::Report, None).unwrap().findings, []);
+    assert!(store.cache_get(&key(1)).unwrap().is_some());
+}
+
+/// A record is durable with its batch, and so are the snapshots of others that it needs.
+#[test]
+fn a_sealed_record_has_all_that_it_needs() {
+    let world = World::new();
+    let killed = world.open("a boot");
+    let id = snapshot(&killed, "x");
+    killed.cache_put(&key(1), record(vec![id.clone()])).unwrap();
+    let store = world.open("a boot");
+    let found = store.cache_get(&key(1)).unwrap().unwrap();
+    store.cache_put(&key(2), record(found.snapshots)).unwrap();
+    store.seal_batch().unwrap();
+    drop((killed, store));
+    let store = world.open("the next boot");
+    assert!(store.cache_get(&key(2)).unwrap().is_some());
+    assert!(store.verify(VerifyOptions::Report, None).unwrap().is_sound());
+}
+
+#[test]
+fn what_the_killed_left_goes_with_the_next_start() {
+    let world = World::new();
+    let root = world.dir.path().join("s");
+    // Killed while it made the store.
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("format.new"), "{\"ver").unwrap();
+    drop(world.open("b"));
+    assert!(!root.join("format.new").exists());
+    // Killed in its turn.
+    let (lease, turn) = (root.join("leases").join("0".repeat(32)), root.join("locks").join(key(1).hex()));
+    fs::write(&lease, "").unwrap();
+    fs::write(&turn, "").unwrap();
+    let store = world.open("b");
+    assert!(!lease.exists() && !turn.exists());
+    // A turn that somebody has is nobody's to take.
+    let held = store.key_lock(&key(1)).unwrap();
+    fs::write(&lease, "").unwrap();
+    let other = world.open("b");
+    assert!(!lease.exists() && turn.exists());
+    assert!(other.try_key_lock(&key(1)).unwrap().is_none());
+    drop(held);
+    drop((store, other));
+    // Not killed, but not able to remove what it had made.
+    let store = world.open("b");
+    let active = store.prepare().unwrap();
+    let owner = fs::read_dir(root.join("leases")).unwrap().next().unwrap().unwrap().file_name();
+    let left = root.join("active").join(format!("{}.{}", owner.to_str().unwrap(), "1".repeat(32)));
+    fs::create_dir_all(left.join("fs/d")).unwrap();
+    drop((active, store));
+    assert!(left.exists());
+    drop(world.open("b"));
+    assert!(!left.exists());
+    assert_eq!(fs::read_dir(root.join("leases")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_could_not_be_checked_is_no_damage() {
+    let world = World::new();
+    let store = world.open("b");
+    let id = snapshot(&store, "x");
+    store.set_diff_id(&id, DiffId(Digest::of(b"x")), 1).unwrap();
+    let full = |_: &Path, _: &SnapshotV1| Err(std::io::Error::other(Error::MissingBlob(Digest::of(b"y"))));
+    let refused = store.verify(VerifyOptions::Repair, Some(&full)).unwrap_err();
+    assert!(matches!(refused, Error::MissingBlob(_)));
+    store.snapshot(&id).unwrap();
+    let unreadable = |_: &Path, _: &SnapshotV1| Err(std::io::Error::other("a bad sector"));
+    let report = store.verify(VerifyOptions::Report, Some(&unreadable)).unwrap();
+    assert!(matches!(report.findings.as_slice(), [Finding::DamagedSnapshot { .. }]));
+}

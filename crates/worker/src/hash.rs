@@ -79,10 +79,7 @@ fn content(tree: &Tree, entry: &Entry) -> Result<Option<[u8; 32]>, ErrorKind> {
 /// Open a regular file of a selection. Never blocks, even if a FIFO has taken its place.
 pub fn open(tree: &Tree, entry: &Entry) -> Result<File, ErrorKind> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = tree
-        .root
-        .open_file(&entry.path, flags)
-        .map_err(|e| ErrorKind::Other { message: e.to_string(), hint: e.hint() })?;
+    let fd = tree.root.open_file(&entry.path, flags).map_err(crate::copy::io)?;
     let file = File::from(fd);
     unchanged(&file, entry)?;
     Ok(file)

@@ -196,7 +196,7 @@ fn combine(hashes: impl Iterator<Item = Result<TreeHash, ErrorKind>>) -> Result<
 }
 
 pub(crate) fn store_error(e: &store::Error) -> ErrorKind {
-    ErrorKind::Other { message: e.to_string(), hint: e.hint().map(str::to_string) }
+    ErrorKind::Other { message: e.with_cause(), hint: e.hint().map(str::to_string) }
 }
 
 /// Whether an error of the sandbox says that a path is not there.
@@ -250,7 +250,7 @@ impl Executor for Worker {
 
     async fn execute(&self, job: Job) -> Result<Vec<SnapshotId>, ErrorKind> {
         let graph = job.graph.clone();
-        match &graph.get(job.vertex).op {
+        let done = match &graph.get(job.vertex).op {
             Op::Source(SourceOp::Image(image)) => self.0.clone().pull(image, &job).await,
             Op::Source(SourceOp::Local(_)) => Err(ErrorKind::other("internal error: a folder is no layer")),
             Op::Source(source @ (SourceOp::Http(_) | SourceOp::Git(_))) => {
@@ -262,7 +262,14 @@ impl Executor for Worker {
                 par::blocking(move || file_op::run(&worker, &job)).await
             }
             Op::Merge => Err(ErrorKind::other("internal error: a merge needs no execution")),
-        }
+        };
+        // Much may be in the way where a disk is full, and seldom says what to do about it.
+        done.map_err(|e| match e {
+            ErrorKind::Other { message, hint: None } => {
+                ErrorKind::Other { message, hint: image::is_full(self.0.store()) }
+            }
+            e => e,
+        })
     }
 
     async fn imported(

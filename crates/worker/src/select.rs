@@ -8,6 +8,7 @@
 //! Invariants: entries come parents first, siblings sorted by bytes; nothing outside the root is ever
 //! looked at ([`sandbox::RootDir`]).
 
+use crate::copy::io;
 use dockerfile::ignore::Matcher;
 use graph::PathSelector;
 use rustix::fs::{FileType, Stat};
@@ -125,10 +126,6 @@ pub fn no_base(base: &Path) -> ErrorKind {
         format!("lstat {}: no such file or directory", base.display()),
         "a wildcard may match nothing, but the folder before it must be there",
     )
-}
-
-fn io(e: sandbox::Error) -> ErrorKind {
-    ErrorKind::Other { message: e.to_string(), hint: e.hint() }
 }
 
 impl Tree {

@@ -360,7 +360,7 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
         remote: Arc::new(remote),
         runtime: Arc::new(|| {
             sandbox::Runtime::new()
-                .map_err(|e| solver::ErrorKind::Other { message: e.to_string(), hint: e.hint() })
+                .map_err(|e| solver::ErrorKind::Other { message: ctrbuild::chain(&e), hint: e.hint() })
         }),
     })
 }

@@ -92,6 +92,12 @@ fn words(finding: &Finding) -> String {
         Finding::UnreadableBlob { digest, reason } => format!("unreadable blob {digest}: {reason}"),
         Finding::DamagedSnapshot { id, reason } => format!("damaged snapshot {id}: {reason}"),
         Finding::OrphanSnapshot { id } => format!("snapshot {id} has no record"),
+        Finding::Unfinished { kind, id } => {
+            format!(
+                "unfinished when power was lost ({}): {id}; a collection removes it",
+                super::df::name(*kind)
+            )
+        }
         Finding::UselessRecord { key } => format!("cache record {key} has lost what it needs"),
         Finding::UselessLayer { diff_id } => format!("layer {diff_id} has neither files nor blobs"),
         Finding::MalformedRef { file } => format!("malformed reference {file}"),

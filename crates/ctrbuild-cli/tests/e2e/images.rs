@@ -110,6 +110,17 @@ fn saved_images_load_with_all_their_names() {
     }
 }
 
+/// Its blob was packed in knowledge of the layer below, which nothing tells any more.
+#[test]
+fn a_layer_made_here_is_no_damage_without_its_image() {
+    let Some(place) = Place::with_base() else { return };
+    let context = place.recipe("FROM base\nRUN echo made > /made\n");
+    place.run(["build", "-q", "-t", "app", &context]).ok();
+    place.run(["save", "--compression", "gzip", "-o", "app.tar", "app"]).ok();
+    place.run(["rmi", "app"]).ok();
+    place.verify();
+}
+
 #[test]
 fn an_archive_passes_through_a_pipe() {
     let Some(place) = Place::with_base() else { return };

@@ -1,0 +1,201 @@
+//! A real registry behind a network that fails by a script: what can be retried is, a tag is there whole or not at
+//! all, and what failed works once the network does.
+//!
+//! Faults of the protocol itself are among the tests of crate registry, against a double.
+
+use crate::lab::{Lab, Random, is_long};
+use crate::place::run;
+use crate::proxy::{Fault, Proxy, Rule};
+use std::path::PathBuf;
+use std::time::Duration;
+use testkit::{Access, RegistryProcess};
+
+fn rule(method: &'static str, target: &'static str, times: usize, fault: Fault) -> Rule {
+    Rule { method, target, after: 0, times, fault }
+}
+
+struct Net {
+    lab: Lab,
+    proxy: Proxy,
+    /// With layers that are not sent in one piece.
+    n: usize,
+}
+
+impl Net {
+    fn new() -> Option<Net> {
+        let lab = Lab::with_layers_of(1 << 20)?;
+        let proxy = Proxy::new(lab.registry.as_ref()?.domain());
+        Some(Net { lab, proxy, n: 0 })
+    }
+
+    fn empty_store(&self) -> PathBuf {
+        let store = self.lab.place.path("empty");
+        let _ = std::fs::remove_dir_all(&store);
+        store
+    }
+
+    /// Whether the pull went well. The image is there whole or not at all.
+    fn pull(&mut self, context: &str) -> bool {
+        let (store, name) = (self.empty_store(), self.proxy.name("seed/app:1"));
+        let pulled = self.lab.run(&store, ["pull", "-q", &name]);
+        self.failed_well(&pulled, context);
+        let there = self.lab.run(&store, ["images", "-q"]).ok();
+        assert_eq!(there.is_empty(), pulled.code != Some(0), "{context}: {}", pulled.stderr);
+        self.lab.run(&store, ["store", "verify"]).ok();
+        if pulled.code == Some(0) {
+            self.lab.is_readable(&store, &name, context);
+        }
+        pulled.code == Some(0)
+    }
+
+    /// Whether the push went well. The tag is there whole or not at all.
+    fn push(&mut self, context: &str) -> bool {
+        self.n += 1;
+        let path = format!("net/n{}:1", self.n);
+        let store = self.lab.fresh();
+        let pushed = self.lab.run(&store, ["push", "-q", "app:1", &self.proxy.name(&path)]);
+        self.failed_well(&pushed, context);
+        let direct = self.lab.registry.as_ref().unwrap().name(&path);
+        let other = self.empty_store();
+        let pulled = self.lab.run(&other, ["pull", "-q", &direct]);
+        let absent = pulled.code == Some(1) && pulled.stderr.contains("not found");
+        assert!(pulled.code == Some(0) || absent, "{context}: {}", pulled.stderr);
+        assert!(pulled.code == Some(0) || pushed.code != Some(0), "{context}: the tag is not there");
+        self.lab.is_sound(&store, context);
+        self.lab.is_tidy(&store, context);
+        pushed.code == Some(0)
+    }
+
+    #[track_caller]
+    fn failed_well(&self, ended: &crate::place::Outcome, context: &str) {
+        assert!(matches!(ended.code, Some(0 | 1)), "{context}: {:?} {}", ended.code, ended.stderr);
+        assert!(!ended.stderr.contains("panicked"), "{context}: {}", ended.stderr);
+        assert!(ended.code == Some(0) || ended.stderr.contains("error: "), "{context}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn passing_faults_are_not_seen() {
+    let Some(mut net) = Net::new() else { return };
+    let later = "retry-after: 1\r\n";
+    let status = |status| Fault::Answer { status, headers: "" };
+    let mut pulls = vec![
+        ("5xx", rule("GET", "/blobs/", 2, status(503))),
+        ("5xx for the manifest", rule("GET", "/manifests/", 1, status(500))),
+        ("429", rule("GET", "/blobs/", 1, Fault::Answer { status: 429, headers: later })),
+        ("cut in a blob", rule("GET", "/blobs/", 3, Fault::CutAnswer(300_000))),
+        ("cut in the headers", rule("GET", "/blobs/", 1, Fault::CutAnswer(40))),
+        ("cut in the manifest", rule("GET", "/manifests/", 1, Fault::CutAnswer(500))),
+        ("closed", rule("GET", "/", 2, Fault::Closed)),
+    ];
+    let mut pushes = vec![
+        ("5xx at the start", rule("POST", "/uploads/", 1, status(500))),
+        ("5xx at the end", rule("PUT", "/uploads/", 1, status(502))),
+        ("429 in an upload", rule("PUT", "/uploads/", 1, Fault::Answer { status: 429, headers: later })),
+        ("cut in a blob", rule("PUT", "/uploads/", 2, Fault::CutRequest(300_000))),
+        ("done but not told", rule("PUT", "/uploads/", 1, Fault::Unheard)),
+        ("tagged but not told", rule("PUT", "/manifests/", 1, Fault::Unheard)),
+        ("no word about a blob", rule("HEAD", "/blobs/", 2, Fault::Closed)),
+        ("manifest", rule("PUT", "/manifests/", 1, status(503))),
+    ];
+    if is_long() {
+        let silent = || Fault::Silent(Duration::from_secs(90));
+        pulls.push(("silent", rule("GET", "/blobs/", 1, silent())));
+        pushes.push(("silent", rule("PUT", "/uploads/", 1, silent())));
+    }
+    let count = pulls.len() + pushes.len();
+    for (what, rule) in pulls {
+        net.proxy.script(vec![rule]);
+        assert!(net.pull(what), "pull: {what}");
+        assert!(net.proxy.hits() > 0, "pull: {what} did not happen");
+    }
+    for (what, rule) in pushes {
+        net.proxy.script(vec![rule]);
+        assert!(net.push(what), "push: {what}");
+        assert!(net.proxy.hits() > 0, "push: {what} did not happen");
+    }
+    println!("{count} faults of the network were not seen");
+}
+
+#[test]
+fn lasting_faults_leave_nothing_half_done() {
+    let Some(mut net) = Net::new() else { return };
+    let status = |status| Fault::Answer { status, headers: "" };
+    let wait = Fault::Answer { status: 429, headers: "retry-after: 3600\r\n" };
+    for (what, rule) in [
+        ("a long wait", rule("GET", "/blobs/", 1000, wait.clone())),
+        ("refused", rule("GET", "/blobs/", 1000, status(403))),
+    ] {
+        net.proxy.script(vec![rule]);
+        assert!(!net.pull(what), "pull: {what}");
+        net.proxy.script(Vec::new());
+        assert!(net.pull(what), "pull after: {what}");
+    }
+    for (what, rule) in [
+        ("a long wait", rule("PUT", "/uploads/", 1000, wait)),
+        ("refused", rule("PUT", "/manifests/", 1000, status(403))),
+    ] {
+        net.proxy.script(vec![rule]);
+        assert!(!net.push(what), "push: {what}");
+        net.proxy.script(Vec::new());
+        assert!(net.push(what), "push after: {what}");
+    }
+}
+
+/// The registry goes away in the middle of a push and comes back elsewhere.
+#[test]
+fn a_restart_is_not_seen() {
+    let Some(mut net) = Net::new() else { return };
+    let rounds = if is_long() { 20 } else { 1 };
+    let mut random = Random::new(500);
+    for round in 0..rounds {
+        net.n += 1;
+        let path = format!("restart/n{}:1", net.n);
+        let store = net.lab.fresh();
+        let command = net.lab.command(&store, ["push", "-q", "app:1", &net.proxy.name(&path)]);
+        let pushing = std::thread::spawn(move || run(&mut { command }));
+        std::thread::sleep(Duration::from_millis(random.below(250) as u64));
+        drop(net.lab.registry.take());
+        let again = RegistryProcess::start(&net.lab.place.path("registry"), Access::Open).unwrap();
+        net.proxy.set_upstream(again.domain());
+        net.lab.registry = Some(again);
+        pushing.join().unwrap().ok();
+        let (other, direct) = (net.empty_store(), net.lab.registry.as_ref().unwrap().name(&path));
+        net.lab.run(&other, ["pull", "-q", &direct]).ok();
+        net.lab.is_readable(&other, &direct, &format!("round {round}"));
+    }
+    println!("{rounds} restarts of the registry in a push");
+}
+
+/// Any request may meet any fault.
+#[test]
+fn random_faults() {
+    let Some(mut net) = Net::new() else { return };
+    let mut random = Random::new(501);
+    let (rounds, mut well, mut hits) = (if is_long() { 100 } else { 4 }, 0, 0);
+    for n in 0..rounds {
+        let mut rules = Vec::new();
+        for _ in 0..1 + random.below(4) {
+            let fault = match random.below(6) {
+                0 => Fault::Answer { status: [429, 500, 502, 503, 504][random.below(5)], headers: "" },
+                1 => Fault::Closed,
+                2 | 3 => Fault::CutAnswer(random.below(1 << 20)),
+                4 => Fault::CutRequest(random.below(1 << 20)),
+                _ => Fault::Unheard,
+            };
+            let method = ["GET", "HEAD", "POST", "PUT"][random.below(4)];
+            rules.push(Rule {
+                method,
+                target: "/",
+                after: random.below(5),
+                times: 1 + random.below(3),
+                fault,
+            });
+        }
+        let context = format!("round {n}: {rules:?}");
+        net.proxy.script(rules);
+        well += usize::from(if n % 2 == 0 { net.pull(&context) } else { net.push(&context) });
+        hits += net.proxy.hits();
+    }
+    println!("{rounds} pulls and pushes met {hits} faults; {well} went well");
+}
