@@ -42,7 +42,7 @@ fn among_many_images_removing_one_does_not_wait_for_the_collection() {
     // Records as docs/store-layout.md allows them without a sum.
     let keeps =
         r#"{"media_type":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:TARGET","size":2}"#;
-    let digest = place.inspect("app:1")[0]["Digest"].as_str().unwrap().to_string();
+    let digest = place.inspect("app:1")["Digest"].as_str().unwrap().to_string();
     for n in 0..1100 {
         let text = format!(
             "{{\"version\":1,\"name\":\"docker.io/library/many:{n}\",\"target\":{},\"kind\":\"image\",\"updated\":1}}",
