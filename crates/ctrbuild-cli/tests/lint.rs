@@ -188,6 +188,18 @@ fn rules_are_explained() -> Result {
     let one = text(&run(folder.path(), &["lint", "explain", "dl3008"])?.stdout);
     assert!(one.starts_with("# pin-apt\n"));
     assert_eq!(run(folder.path(), &["lint", "explain", "nope"])?.status.code(), Some(1));
+    // One's own are rules like others.
+    let own = "[[lint.rule]]\nname = \"no-npm\"\nmessage = \"use pnpm\"\nseverity = \"error\"\ncommand = \"npm\"\n\
+               replace = \"pnpm\"\nbad = \"FROM a\\nRUN npm i\\n\"\nfixed = \"FROM a\\nRUN pnpm i\\n\"\n";
+    std::fs::write(folder.path().join("ctrbuild.toml"), own)?;
+    let all = text(&run(folder.path(), &["lint", "explain"])?.stdout);
+    assert!(all.lines().any(|line| line.starts_with("no-npm ") && line.contains("error")), "{all}");
+    let one = text(&run(folder.path(), &["lint", "explain", "no-npm"])?.stdout);
+    assert!(one.contains("use pnpm") && one.contains("## Fixed"), "{one}");
+    std::fs::write(folder.path().join("ctrbuild.toml"), own.replace("RUN pnpm i", "RUN yarn i"))?;
+    let wrong = run(folder.path(), &["lint", "explain"])?;
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stderr).contains("the fix makes"), "{}", text(&wrong.stderr));
     Ok(())
 }
 

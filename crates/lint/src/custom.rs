@@ -14,6 +14,7 @@
 //! replace = "pnpm"                # fix: what comes instead of the command's name
 //! bad = "FROM a\nRUN npm install\n"
 //! good = "FROM a\nRUN pnpm install\n"
+//! fixed = "FROM a\nRUN pnpm install\n"   # what the fix makes of the bad one
 //! ```
 
 use crate::config::{ConfigError, Level, Options, read_severity};
@@ -52,6 +53,8 @@ pub struct CustomRuleV1 {
     pub bad: Option<String>,
     /// A recipe it must not complain about.
     pub good: Option<String>,
+    /// What its fix makes of the bad one.
+    pub fixed: Option<String>,
 }
 
 /// A rule that was checked.
@@ -103,12 +106,29 @@ impl CustomRule {
                 read_severity(name).ok_or_else(|| wrong(format!("{name:?} is no severity"), Some(name)))?
             }
         };
+        if text.fixed.is_some() && (text.bad.is_none() || text.replace.is_none()) {
+            return Err(wrong("fixed needs bad and replace".into(), text.fixed.as_ref()));
+        }
         let rule = Self { text, severity: Some(default), default };
-        let finds = |recipe: &str| {
+        let look = |recipe: &str| {
             let parsed = dockerfile::parse(SourceFile::new("test", recipe));
             let options = Options { inline: false, ..Options::default() };
-            !rule.check(&Context::new(&parsed, &options)).is_empty()
+            rule.check(&Context::new(&parsed, &options))
         };
+        let finds = |recipe: &str| !look(recipe).is_empty();
+        // From the end, so that places stay valid.
+        let repair = |bad: &str| {
+            let fixes = look(bad).into_iter().rev().filter_map(|found| found.diagnostic.fix);
+            fixes.fold(bad.to_owned(), |text, fix| fix.apply(&text).unwrap_or(text))
+        };
+        if let (Some(bad), Some(fixed)) = (&rule.text.bad, &rule.text.fixed) {
+            let made = repair(bad);
+            if made != *fixed {
+                let (message, culprit) =
+                    (format!("the fix makes {made:?} of the bad example"), Some(fixed.clone()));
+                return Err(ConfigError::Custom { name: rule.text.name, message, culprit });
+            }
+        }
         let failed = match (&rule.text.bad, &rule.text.good) {
             (Some(bad), _) if !finds(bad) => Some(("nothing is found in the bad example", bad.clone())),
             (_, Some(good)) if finds(good) => Some(("something is found in the good example", good.clone())),
@@ -124,6 +144,27 @@ impl CustomRule {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.text.name
+    }
+
+    /// What it says and its examples, as Markdown.
+    pub fn document(&self) -> String {
+        let severity = self.severity.map_or("off", Severity::name);
+        let mut out = format!(
+            "# {}\n\n{}.\n\nA rule of `ctrbuild.toml`; severity: {severity}.\n",
+            self.text.name, self.text.message
+        );
+        for (title, text) in [("Bad", &self.text.bad), ("Good", &self.text.good), ("Fixed", &self.text.fixed)]
+        {
+            if let Some(text) = text {
+                out.push_str(&format!("\n## {title}\n```dockerfile\n{}\n```\n", text.trim_end()));
+            }
+        }
+        out
+    }
+
+    /// Its name, how grave it is, and what it says, as a row of a list.
+    pub fn row(&self) -> (&str, &'static str, &str) {
+        (&self.text.name, self.severity.map_or("off", Severity::name), &self.text.message)
     }
 
     /// Whether it runs.
@@ -269,6 +310,11 @@ mod tests {
         assert!(CustomRule::new(rule()).is_ok());
         let wrong = CustomRuleV1 { good: rule().bad, ..rule() };
         assert!(matches!(CustomRule::new(wrong), Err(ConfigError::Custom { .. })));
+        let fixed = |text: &str| CustomRuleV1 { fixed: Some(text.into()), ..rule() };
+        assert!(CustomRule::new(fixed("FROM a\nRUN x && pnpm install\n")).is_ok());
+        let said = CustomRule::new(fixed("FROM a\nRUN npm install\n")).map_err(|e| e.to_string()).err();
+        assert!(said.is_some_and(|s| s.contains("pnpm install")), "the fix is run");
+        assert!(CustomRule::new(CustomRuleV1 { replace: None, ..fixed("FROM a\n") }).is_err());
         let wrong = CustomRuleV1 { name: "DL3008".into(), ..rule() };
         assert!(CustomRule::new(wrong).is_err());
         let wrong = CustomRuleV1 { instruction: vec!["RUN".into(), "RUM".into()], ..rule() };

@@ -42,16 +42,16 @@ struct Done {
 }
 
 pub fn run(args: &LintArgs) -> Result<ExitCode, Error> {
-    match &args.command {
-        Some(LintCommand::Explain { rule }) => return lint_explain::run(rule.as_deref()),
-        Some(LintCommand::Migrate { file }) => return migrate(file),
-        None => {}
-    }
     let mut configs = match (&args.config, args.no_config) {
         (Some(path), _) => Configs::fixed(Some(path))?,
         (None, true) => Configs::fixed(None)?,
         (None, false) => Configs::default(),
     };
+    match &args.command {
+        Some(LintCommand::Explain { rule }) => return lint_explain::run(rule.as_deref(), &configs.of(None)?),
+        Some(LintCommand::Migrate { file }) => return migrate(file),
+        None => {}
+    }
     let baseline =
         args.baseline.as_deref().filter(|_| !args.write_baseline).map(read_baseline).transpose()?;
     let mut written = BaselineV1::default();
