@@ -62,13 +62,11 @@ impl FormatV1 {
         FormatV1 { incompatible: vec![UNFINISHED.into()], place: Some(escape(place)), ..FormatV1::current() }
     }
 
-    pub fn parse(root: &Path, bytes: &[u8]) -> Result<FormatV1> {
-        serde_json::from_slice(bytes).map_err(|source| Error::Malformed { path: root.join("format"), source })
-    }
-
     /// The format file of `root`, where there is one.
     pub fn read(root: &Path) -> Result<Option<FormatV1>> {
-        disk::read_optional(&root.join("format"))?.map(|bytes| FormatV1::parse(root, &bytes)).transpose()
+        let path = root.join("format");
+        let Some(bytes) = disk::read_optional(&path)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Malformed { path, source })
     }
 
     pub fn role(&self) -> Role {

@@ -102,7 +102,7 @@ impl LocalStore {
     pub fn open(root: &Path, options: StoreOptions) -> Result<LocalStore> {
         let (root, format) = moved::follow(root)?;
         let format = match format {
-            Some(bytes) => FormatV1::parse(&root, &bytes)?,
+            Some(format) => format,
             None => create(&root)?,
         };
         let writable = format.check(&root)?;

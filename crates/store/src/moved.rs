@@ -25,18 +25,18 @@ const MOST: usize = 16;
 /// What belongs to running processes and is not taken along.
 const TRANSIENT: [&str; 6] = ["active", "tmp", "trash", "leases", "locks", "gc.lock"];
 
-/// Where the store that is or was at `root` is now, and its format file as far as there is one.
-pub(crate) fn follow(root: &Path) -> Result<(PathBuf, Option<Vec<u8>>)> {
+/// Where the store that is or was at `root` is now, and its format as far as there is one.
+pub(crate) fn follow(root: &Path) -> Result<(PathBuf, Option<FormatV1>)> {
     let mut at = root.to_path_buf();
     for _ in 0..MOST {
-        let Some(bytes) = disk::read_optional(&at.join("format"))? else {
+        let Some(format) = FormatV1::read(&at)? else {
             return match at == root {
                 true => Ok((at, None)),
                 false => Err(Error::Lost { path: root.to_path_buf(), to: at }),
             };
         };
-        match FormatV1::parse(&at, &bytes)?.role() {
-            Role::Store => return Ok((at, Some(bytes))),
+        match format.role() {
+            Role::Store => return Ok((at, Some(format))),
             Role::CopyOf(of) => return Err(Error::Unfinished { path: at, of }),
             Role::MovedTo(to) => {
                 clear(&at);

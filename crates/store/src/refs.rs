@@ -60,13 +60,7 @@ impl LocalStore {
     /// All references, by name. Malformed files are left out here and named by
     /// [`LocalStore::verify`].
     pub fn list_refs(&self) -> Result<Vec<RefV1>> {
-        let mut out = Vec::new();
-        for file in disk::names(&self.path("refs"))? {
-            let bytes = disk::read_optional(&self.path("refs").join(file))?;
-            out.extend(bytes.and_then(|b| sealed::decode::<RefV1>(&b).ok()));
-        }
-        out.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(out)
+        self.list_refs_named(|_| true)
     }
 
     /// The references whose names are `wanted`, by name. The others are not read: a store may have many.

@@ -92,6 +92,27 @@ impl Archive {
     pub fn hard_link(self, name: &str, target: &str) -> Self {
         self.head(Head { kind: b'1', name: name.as_bytes(), link: target.as_bytes(), ..Head::default() })
     }
+    /// One of each kind of thing, in a folder `a` that is there already, such as all programs can hold.
+    pub fn kinds(self) -> Self {
+        self.head(Head { kind: b'6', name: b"a/pipe", mode: 0o620, ..Head::default() })
+            .head(Head { kind: b'3', name: b"a/null", mode: 0o666, dev: (1, 3), ..Head::default() })
+            .head(Head { kind: b'4', name: b"a/disk", mode: 0o660, dev: (7, 300), uid: 6, ..Head::default() })
+            .head(Head { name: b"a/suid", mode: 0o6755, uid: 1000, gid: 1001, ..Head::default() })
+    }
+    /// Names, targets and owners that only records can hold.
+    pub fn records(self) -> Self {
+        let long = format!("{}/{}", "d".repeat(120), "f".repeat(200));
+        self.pax(&[("path", long.as_bytes())])
+            .file("x", "long")
+            .pax(&[("path", "ü/\u{1F600}".as_bytes())])
+            .file("x", "names")
+            .pax(&[("path", b"bytes/\xff\xfe")])
+            .file("x", "names")
+            .pax(&[("linkpath", "z".repeat(300).as_bytes())])
+            .symlink("a/far", "x")
+            .pax(&[("uid", b"3000000000"), ("gid", b"2999999999")])
+            .file("a/rich", "")
+    }
     /// An extended header with these raw bytes.
     pub fn pax_raw(self, records: &[u8]) -> Self {
         self.head(Head { kind: b'x', name: b"pax", size: records.len() as u64, ..Head::default() })
