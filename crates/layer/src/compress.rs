@@ -4,6 +4,7 @@
 //! both formats define that concatenation decompresses to the whole (RFC 1952, RFC 8878).
 
 use rayon::Yield;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
@@ -53,30 +54,73 @@ impl Compression {
         }
     }
 
-    fn pack(self, data: &[u8]) -> io::Result<Vec<u8>> {
+    fn pack(self, piece: &mut Piece) -> io::Result<()> {
+        let Piece { input, output, packed } = piece;
         match self {
-            Compression::None => Ok(data.to_vec()),
-            Compression::Gzip { level } => {
-                let level = libdeflater::CompressionLvl::new(i32::from(level.min(12)))
-                    .map_err(|_| io::Error::other("gzip refused its level"))?;
-                let mut packer = libdeflater::Compressor::new(level);
-                let mut out = vec![0; packer.gzip_compress_bound(data.len())];
-                let n = packer.gzip_compress(data, &mut out).map_err(io::Error::other)?;
-                out.truncate(n);
-                Ok(out)
+            Compression::None => {
+                output.clone_from(input);
+                *packed = output.len();
             }
-            Compression::Zstd { level } => zstd::bulk::compress(data, i32::from(level.clamp(1, 22))),
+            Compression::Gzip { level } => {
+                let mut packer = gzip_packer(level.min(12))?;
+                let bound = packer.gzip_compress_bound(input.len());
+                if output.len() < bound {
+                    output.resize(bound, 0);
+                }
+                *packed = packer.gzip_compress(input, output).map_err(io::Error::other)?;
+                GZIP.set(Some((level.min(12), packer)));
+            }
+            Compression::Zstd { level } => {
+                let level = i32::from(level.clamp(1, 22));
+                let mut packer = match ZSTD.take() {
+                    Some((kept, packer)) if kept == level => packer,
+                    _ => zstd::bulk::Compressor::new(level)?,
+                };
+                output.clear();
+                output.reserve(zstd::zstd_safe::compress_bound(input.len()));
+                *packed = packer.compress_to_buffer(input.as_slice(), output)?;
+                ZSTD.set(Some((level, packer)));
+            }
         }
+        Ok(())
     }
+}
+
+fn gzip_packer(level: u8) -> io::Result<libdeflater::Compressor> {
+    if let Some((kept, packer)) = GZIP.take()
+        && kept == level
+    {
+        return Ok(packer);
+    }
+    let level = libdeflater::CompressionLvl::new(i32::from(level))
+        .map_err(|_| io::Error::other("gzip refused its level"))?;
+    Ok(libdeflater::Compressor::new(level))
+}
+
+// Each thread keeps its compressor with the level that it is for: their tables are megabytes of fresh pages.
+thread_local! {
+    static GZIP: Cell<Option<(u8, libdeflater::Compressor)>> = const { Cell::new(None) };
+    static ZSTD: Cell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { Cell::new(None) };
+}
+
+/// A piece of the stream, and room for what it becomes. Used again, since fresh memory costs a fault for each page.
+#[derive(Default)]
+struct Piece {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// Bytes of `output` that count.
+    packed: usize,
 }
 
 /// Compresses what is written and passes it on. Call [`Compressor::finish`]; dropping it loses data.
 pub struct Compressor<W> {
     out: W,
     compression: Compression,
-    buffer: Vec<u8>,
+    /// Its input is being filled.
+    piece: Piece,
     /// Pieces being compressed, oldest first.
-    running: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    running: VecDeque<Receiver<io::Result<Piece>>>,
+    spare: Vec<Piece>,
     /// Whether any piece was made: an empty stream still is one member.
     begun: bool,
     depth: usize,
@@ -87,13 +131,21 @@ impl<W: Write> Compressor<W> {
     pub fn new(out: W, compression: Compression) -> Self {
         // More than enough for a few cores; for many, memory counts more.
         let depth = (rayon::current_num_threads() * 2).min(compression.most_pieces());
-        let buffer = Vec::with_capacity(compression.piece());
-        Compressor { out, compression, buffer, running: VecDeque::new(), begun: false, depth, written: 0 }
+        Compressor {
+            out,
+            compression,
+            piece: Piece::default(),
+            running: VecDeque::new(),
+            spare: Vec::new(),
+            begun: false,
+            depth,
+            written: 0,
+        }
     }
 
     /// Compress the rest; returns the writer and the number of bytes that went to it.
     pub fn finish(mut self) -> io::Result<(W, u64)> {
-        if !self.buffer.is_empty() || (!self.begun && self.compression != Compression::None) {
+        if !self.piece.input.is_empty() || (!self.begun && self.compression != Compression::None) {
             self.start();
         }
         while !self.running.is_empty() {
@@ -105,12 +157,14 @@ impl<W: Write> Compressor<W> {
 
     fn start(&mut self) {
         self.begun = true;
-        let data = std::mem::replace(&mut self.buffer, Vec::with_capacity(self.compression.piece()));
+        let mut piece = std::mem::replace(&mut self.piece, self.spare.pop().unwrap_or_default());
+        self.piece.input.clear();
         let (done, result) = sync_channel(1);
         let compression = self.compression;
         rayon::spawn(move || {
+            let packed = compression.pack(&mut piece);
             // The receiver is gone where the layer was given up.
-            let _ = done.send(compression.pack(&data));
+            let _ = done.send(packed.map(|()| piece));
         });
         self.running.push_back(result);
     }
@@ -118,9 +172,10 @@ impl<W: Write> Compressor<W> {
     /// Wait for the oldest piece and write it.
     fn pass_on(&mut self) -> io::Result<()> {
         let Some(result) = self.running.pop_front() else { return Ok(()) };
-        let packed = wait(&result)??;
-        self.out.write_all(&packed)?;
-        self.written += packed.len() as u64;
+        let piece = wait(&result)??;
+        self.out.write_all(&piece.output[..piece.packed])?;
+        self.written += piece.packed as u64;
+        self.spare.push(piece);
         Ok(())
     }
 }
@@ -155,10 +210,13 @@ impl<W: Write> Write for Compressor<W> {
         }
         let mut rest = buf;
         while !rest.is_empty() {
-            let n = (self.compression.piece() - self.buffer.len()).min(rest.len());
-            self.buffer.extend_from_slice(&rest[..n]);
+            let size = self.compression.piece();
+            let n = (size - self.piece.input.len()).min(rest.len());
+            // All at once: growing would copy what is there.
+            self.piece.input.reserve_exact(size - self.piece.input.len());
+            self.piece.input.extend_from_slice(&rest[..n]);
             rest = &rest[n..];
-            if self.buffer.len() == self.compression.piece() {
+            if self.piece.input.len() == size {
                 if self.running.len() >= self.depth {
                     self.pass_on()?;
                 }
