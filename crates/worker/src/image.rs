@@ -8,6 +8,7 @@ use crate::snapshotter::{folders, layer_error, marks};
 use crate::{LocalWorker, store_error};
 use digest::{CacheKey, ChainId, DiffId, Digest, StableHasher};
 use graph::{ImageOrigin, ImageSource};
+use layer::decompress::Format;
 use layer::unpack::{UnpackOptions, UnpackReport, Whiteouts};
 use oci::{Descriptor, Document};
 use rustix::fs::FileType;
@@ -15,6 +16,7 @@ use sandbox::RootDir;
 use solver::{ErrorKind, Event, Job, Observer};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -188,12 +190,21 @@ impl LocalWorker {
             };
             layer_error(&format!("{full}can't unpack layer {}: ", blob.digest), e)
         };
-        let reader = store.blob_reader(&blob.digest).map_err(|e| store_error(&e))?;
-        let (plain, _) = layer::decompress::decompress(reader, Default::default())
-            .map_err(|e| failed(&layer::Error::Source(e)))?;
+        let source = |e| failed(&layer::Error::Source(e));
+        let mut file = store.open_blob(&blob.digest).map_err(|e| store_error(&e))?;
+        let format = Format::of_file(&mut file).map_err(source)?;
+        let reader: Box<dyn Read + Send> = match format {
+            // Hashed while it is unpacked, which tells the same.
+            Format::Plain => Box::new(file),
+            _ => Box::new(store.blob_reader(&blob.digest).map_err(|e| store_error(&e))?),
+        };
+        let (plain, _) = layer::decompress::decompress(reader, Default::default()).map_err(source)?;
         let active = store.prepare().map_err(|e| store_error(&e))?;
         let report =
             layer::unpack::apply(plain, &active.upper(), &unpack_options()).map_err(|e| failed(&e))?;
+        if format == Format::Plain && report.diff_id.0 != blob.digest {
+            store.check_blob(&blob.digest).map_err(|e| store_error(&e))?;
+        }
         if report.diff_id != diff {
             return Err(ErrorKind::with_hint(
                 format!(
