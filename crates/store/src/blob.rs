@@ -1,6 +1,6 @@
 //! Blobs: bytes under their sha256, written once and never changed.
 
-use crate::disk;
+use crate::disk::{self, WriteBehind};
 use crate::error::{Context, Error};
 use crate::lease::Held;
 use crate::{LocalStore, Result};
@@ -64,6 +64,7 @@ struct Hashed {
     file: File,
     hasher: Sha256,
     written: u64,
+    behind: WriteBehind,
     limit: Option<(Digest, u64)>,
 }
 
@@ -85,6 +86,7 @@ impl Write for Hashed {
         let n = self.file.write(buf)?;
         self.hasher.update(&buf[..n]);
         self.written += n as u64;
+        self.behind.reached(&self.file, self.written);
         Ok(n)
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -249,7 +251,13 @@ impl LocalStore {
     pub fn ingest(&self, expected: Option<(Digest, u64)>) -> Result<BlobWriter> {
         let tmp = self.tmp_path()?;
         let file = disk::create_new(&tmp).at("create", &tmp)?;
-        let hashed = Hashed { file, hasher: Sha256::new(), written: 0, limit: expected };
+        let hashed = Hashed {
+            file,
+            hasher: Sha256::new(),
+            written: 0,
+            behind: WriteBehind::default(),
+            limit: expected,
+        };
         let out = Some(BufWriter::with_capacity(64 * 1024, hashed));
         Ok(BlobWriter { store: self.clone(), tmp, out, expected })
     }

@@ -6,6 +6,7 @@ use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -54,6 +55,27 @@ pub fn create_new(path: &Path) -> io::Result<File> {
 /// Open a lock or append file, making it where it is missing.
 pub fn open_or_create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
+/// Lets the disk begin with what is written to a file while more comes, so that little is left for the sync at its end.
+#[derive(Debug, Default)]
+pub struct WriteBehind {
+    begun: u64,
+}
+
+impl WriteBehind {
+    const STEP: u64 = 8 << 20;
+
+    /// Tell that all of `file` up to `end` is written.
+    pub fn reached(&mut self, file: &File, end: u64) {
+        let Some(len) = NonZeroU64::new(end.saturating_sub(self.begun)).filter(|len| len.get() >= Self::STEP)
+        else {
+            return;
+        };
+        // Dirty pages can't be dropped: the kernel begins to write them, and goes on. An error shows in the sync.
+        let _ = rustix::fs::fadvise(file, self.begun, Some(len), rustix::fs::Advice::DontNeed);
+        self.begun = end;
+    }
 }
 
 /// Persist the names in `dir`.

@@ -1,7 +1,7 @@
 //! Partial downloads: bytes of an announced blob that survive a failed attempt.
 
 use crate::blob::{check, write_error};
-use crate::disk;
+use crate::disk::{self, WriteBehind};
 use crate::error::{Context, Error};
 use crate::lock::{retry, still_named};
 use crate::{LocalStore, Result};
@@ -26,6 +26,7 @@ pub struct PartialBlob {
     file: File,
     hasher: Sha256,
     len: u64,
+    behind: WriteBehind,
     expected: (Digest, u64),
 }
 
@@ -55,6 +56,7 @@ impl PartialBlob {
         self.file.set_len(0).at("truncate", &self.path)?;
         self.hasher = Sha256::new();
         self.len = 0;
+        self.behind = WriteBehind::default();
         Ok(())
     }
     /// Add bytes. On a full disk those that are there already are given back: they would be in the way of
@@ -102,6 +104,7 @@ impl Write for PartialBlob {
         let n = self.file.write(buf)?;
         self.hasher.update(&buf[..n]);
         self.len += n as u64;
+        self.behind.reached(&self.file, self.len);
         Ok(n)
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -126,8 +129,15 @@ impl LocalStore {
                 continue;
             }
             let (hasher, len) = rehash(&mut file).at("read", &path)?;
-            let mut partial =
-                PartialBlob { store: self.clone(), path, file, hasher, len, expected: (*digest, size) };
+            let mut partial = PartialBlob {
+                store: self.clone(),
+                path,
+                file,
+                hasher,
+                len,
+                behind: WriteBehind::default(),
+                expected: (*digest, size),
+            };
             if len > size {
                 partial.restart()?;
             }
