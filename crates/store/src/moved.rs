@@ -16,12 +16,16 @@ use crate::local::furnish;
 use crate::lock::{GcGuard, retry, try_lock};
 use crate::{LocalStore, Result};
 use rustix::fs::{CWD, RenameFlags};
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Most moves that are followed from where a store once was.
 const MOST: usize = 16;
+/// End of the name that the new folder has until it is whole.
+const NEW: &[u8] = b".ctrbuild-new";
 /// What belongs to running processes and is not taken along.
 const TRANSIENT: [&str; 6] = ["active", "tmp", "trash", "leases", "locks", "gc.lock"];
 
@@ -136,7 +140,7 @@ impl LocalStore {
                 }
                 // Or it leads to itself: a move was cut off before it had done anything.
                 Some(Role::MovedTo(at))
-                    if disk::names(&to)?.len() == 1
+                    if disk::names(&to)?.iter().all(|n| n.starts_with("format"))
                         && (at == to || follow(&to).is_ok_and(|(at, _)| same_folder(&at, self.root()))) =>
                 {
                     Place::Forwarding
@@ -165,9 +169,8 @@ impl Move {
             return Ok(false);
         }
         if self.place == Place::Free {
-            make_folder(&self.to)?;
             // Until the exchange it leads to itself, which is nowhere.
-            FormatV1::moved_to(&self.to).write(&self.to)?;
+            make_folder(&self.to, &FormatV1::moved_to(&self.to))?;
         }
         if rustix::fs::renameat_with(CWD, root, CWD, &self.to, RenameFlags::EXCHANGE).is_err() {
             if self.place == Place::Free {
@@ -193,8 +196,7 @@ impl Move {
     /// copied there as it is.
     pub fn begin_copy(&mut self) -> Result<()> {
         if self.place == Place::Free {
-            make_folder(&self.to)?;
-            FormatV1::copy_of(self.store.root()).write(&self.to)?;
+            make_folder(&self.to, &FormatV1::copy_of(self.store.root()))?;
         }
         let path = self.to.join("gc.lock");
         let lock = disk::open_or_create(&path).at("create", &path)?;
@@ -245,6 +247,21 @@ impl Move {
     }
 }
 
-fn make_folder(path: &Path) -> Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(path).at("create", path)
+/// Make the new folder with what it is, both or neither: without a format nobody could tell whose it is.
+fn make_folder(path: &Path, format: &FormatV1) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let fresh = path.with_file_name(OsStr::from_bytes(&[b".", name, NEW].concat()));
+    // What is left of an attempt that was killed.
+    if disk::names(&fresh).is_ok_and(|names| names.iter().all(|n| n.starts_with("format"))) {
+        disk::remove_tree(&fresh)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(&fresh).at("create", &fresh)?;
+    let made = format.write(&fresh).and_then(|()| {
+        // That nothing is there was seen before; what came meanwhile is in the way, unless it is an empty folder.
+        fs::rename(&fresh, path).at("create", path)
+    });
+    if made.is_err() {
+        disk::remove_tree(&fresh)?;
+    }
+    made
 }

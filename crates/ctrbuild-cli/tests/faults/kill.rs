@@ -1,7 +1,7 @@
 //! `kill -9` at system calls and at random moments: what was committed is whole, the rest can be collected, the
 //! next command works, and nothing is left behind.
 
-use crate::lab::{Lab, Op, PATIENCE, Random, calls_of, injected, is_long};
+use crate::lab::{Lab, Op, PATIENCE, Random, calls_of, injected, is_long, real};
 use crate::place::{has, run};
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -47,7 +47,9 @@ fn kill_at_every_call(op: Op) {
         return;
     }
     let Some(lab) = Lab::new() else { return };
-    let Some(arguments) = lab.arguments(op, 0) else { return };
+    let Some(arguments) = lab.arguments(op, 0) else {
+        return println!("skipped: there is nothing here that {op:?} could do it with");
+    };
     let store = lab.fresh();
     if op == Op::First {
         std::fs::remove_dir_all(&store).unwrap();
@@ -88,7 +90,11 @@ fn kill_at_every_call(op: Op) {
             assert!(pulled.code == Some(0) || absent && !reported, "{context}: {}", pulled.stderr);
         }
         let again = run(&mut lab.command(&store, &arguments));
-        let done_before = op == Op::Rmi && again.code == Some(1) && again.stderr.contains("side:1");
+        let done_before = match op {
+            Op::Rmi => again.code == Some(1) && again.stderr.contains("side:1"),
+            Op::Move | Op::MoveAway => again.code == Some(1) && again.stderr.contains("it is there"),
+            _ => false,
+        };
         assert!(again.code == Some(0) || done_before, "{context}: {}", again.stderr);
         if let Some(name) = op.name(&lab) {
             lab.is_readable(&store, &name, &context);
@@ -98,6 +104,9 @@ fn kill_at_every_call(op: Op) {
             _ => lab.is_sound(&store, &context),
         }
         lab.is_tidy(&store, &context);
+        if matches!(op, Op::Move | Op::MoveAway) {
+            std::fs::remove_dir_all(real(&store)).unwrap();
+        }
     }
     println!("{op:?}: {total} system calls, killed at {killed} of them");
     assert!(killed > 0);
@@ -106,6 +115,18 @@ fn kill_at_every_call(op: Op) {
 #[test]
 fn at_the_calls_of_a_build() {
     kill_at_every_call(Op::Build);
+}
+#[test]
+fn at_the_calls_of_keeping_files_once() {
+    kill_at_every_call(Op::Dedup);
+}
+#[test]
+fn at_the_calls_of_moving_the_store() {
+    kill_at_every_call(Op::Move);
+}
+#[test]
+fn at_the_calls_of_moving_the_store_away() {
+    kill_at_every_call(Op::MoveAway);
 }
 #[test]
 fn at_the_calls_of_an_import() {

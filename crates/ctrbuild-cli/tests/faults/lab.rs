@@ -5,6 +5,7 @@ use crate::place::{Outcome, Place, has, run};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -56,8 +57,14 @@ impl Random {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
     Build,
+    /// Keep equal files of layers once.
+    Dedup,
     Import,
     Load,
+    /// Move the store within its file system.
+    Move,
+    /// Move the store to another file system.
+    MoveAway,
     Prune,
     Pull,
     Push,
@@ -69,8 +76,10 @@ pub enum Op {
 }
 
 impl Op {
-    pub const ALL: [Op; 10] = [
+    /// All after which the store is where it was.
+    pub const ALL: [Op; 11] = [
         Op::Build,
+        Op::Dedup,
         Op::Import,
         Op::Load,
         Op::Prune,
@@ -90,7 +99,7 @@ impl Op {
             Op::Load => Some("loaded:1".into()),
             Op::Pull => Some(lab.registry.as_ref()?.name("seed/app:1")),
             Op::Tag => Some("tagged:1".into()),
-            Op::Prune | Op::Push | Op::Rmi | Op::Save => None,
+            Op::Dedup | Op::Move | Op::MoveAway | Op::Prune | Op::Push | Op::Rmi | Op::Save => None,
         }
     }
 }
@@ -98,6 +107,8 @@ impl Op {
 pub struct Lab {
     pub place: Place,
     pub registry: Option<RegistryProcess>,
+    /// A folder on another file system.
+    away: Option<tempfile::TempDir>,
     /// Bytes of the layer that each image adds.
     size: usize,
 }
@@ -116,7 +127,7 @@ impl Lab {
         let place = Place::with_base()?;
         fs::create_dir(place.path("temp")).unwrap();
         let registry = RegistryProcess::start(&place.path("registry"), Access::Open);
-        let lab = Lab { place, registry, size };
+        let lab = Lab { away: elsewhere(&place.root), place, registry, size };
         lab.context("app");
         lab.place.run(["build", "-q", "-t", "app:1", "app"]).ok();
         lab.place.run(["tag", "app:1", "side:1"]).ok();
@@ -132,7 +143,22 @@ impl Lab {
         lab.place.run(["build", "-q", "-t", "gone:1", "gone"]).ok();
         lab.place.run(["rmi", "gone:1"]).ok();
         lab.context("new");
+        lab.twins();
         Some(lab)
+    }
+
+    /// Two layers with an equal file.
+    fn twins(&self) {
+        let shared = self.place.path("shared");
+        fs::write(&shared, Random::new(7).bytes(100_000)).unwrap();
+        for n in ["one", "two"] {
+            let folder = self.place.path(n);
+            fs::create_dir(&folder).unwrap();
+            run(Command::new("cp").arg("-p").arg(&shared).arg(folder.join("shared"))).ok();
+            fs::write(folder.join("own"), n).unwrap();
+            fs::write(folder.join("Dockerfile"), "FROM base\nCOPY own shared /twin/\n").unwrap();
+            self.place.run(["build", "-q", "-t", &format!("{n}:1"), n]).ok();
+        }
     }
 
     /// A context of some bytes that nothing compresses, with a step and a copy.
@@ -182,7 +208,13 @@ impl Lab {
         let words: Vec<String> = match op {
             Op::Build => vec!["build".into(), "-q".into(), "-t".into(), "new:1".into(), "new".into()],
             Op::Import | Op::First => vec!["import".into(), "base.tar".into(), "imported".into()],
+            Op::Dedup => vec!["store".into(), "dedup".into()],
             Op::Load => vec!["load".into(), "-q".into(), "-i".into(), "loaded.tar".into()],
+            Op::Move => vec!["store".into(), "move".into(), format!("moved-{n}")],
+            Op::MoveAway => {
+                let to = self.away.as_ref()?.path().join(format!("moved-{n}"));
+                vec!["store".into(), "move".into(), to.to_string_lossy().into_owned()]
+            }
             Op::Prune => vec!["prune".into(), "-a".into(), "-f".into()],
             Op::Pull => vec!["pull".into(), "-q".into(), registry()?.name("seed/app:1")],
             Op::Push => {
@@ -208,7 +240,7 @@ impl Lab {
     pub fn is_sound(&self, store: &Path, context: &str) {
         let verified = self.run(store, ["store", "verify"]);
         assert_eq!(verified.code, Some(0), "{context}: {}{}", verified.stdout, verified.stderr);
-        for name in ["base", "app:1"] {
+        for name in ["base", "app:1", "one:1", "two:1"] {
             self.is_readable(store, name, context);
         }
     }
@@ -220,10 +252,22 @@ impl Lab {
             let entries = fs::read_dir(folder).unwrap().flatten();
             entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
         };
+        let place = real(store);
         for folder in ["tmp", "active", "leases", "trash", "locks"] {
-            assert_eq!(names(&store.join(folder)), [""; 0], "{context}: {folder}");
+            assert_eq!(names(&place.join(folder)), [""; 0], "{context}: {folder}");
         }
-        assert!(!store.join("format.new").exists(), "{context}: an unfinished format file");
+        for folder in [&place, store] {
+            let begun: Vec<String> = names(folder).into_iter().filter(|n| n.starts_with("format.")).collect();
+            assert_eq!(begun, [""; 0], "{context}: unfinished format files");
+        }
+        if place != store {
+            assert_eq!(names(store), ["format"], "{context}: what is left where the store was");
+        }
+        let parent = place.parent().unwrap();
+        assert!(
+            !names(parent).iter().any(|n| n.ends_with(".ctrbuild-new")),
+            "{context}: a folder in the making"
+        );
         assert_eq!(names(&self.place.path("temp")), [""; 0], "{context}: temporary files");
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let own = store.to_str().unwrap();
@@ -254,6 +298,26 @@ impl Lab {
             assert!(started.elapsed() < Duration::from_secs(10), "{context}: left running: {left:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// Where the store that was made at `store` is now.
+pub fn real(store: &Path) -> PathBuf {
+    let text = fs::read_to_string(store.join("format")).unwrap_or_default();
+    let format: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    match format["incompatible"][0].as_str() {
+        Some("moved") => real(Path::new(format["place"].as_str().unwrap())),
+        _ => store.to_path_buf(),
+    }
+}
+
+/// A folder on another file system than `store`, removed at the end.
+fn elsewhere(store: &Path) -> Option<tempfile::TempDir> {
+    let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).ok();
+    let other = Path::new("/dev/shm");
+    match device(other) {
+        Some(found) if Some(found) != device(store) => tempfile::tempdir_in(other).ok(),
+        _ => None,
     }
 }
 
