@@ -22,7 +22,7 @@ use std::path::Path;
 ///
 /// Overlay lets nobody make a device 0:0, since that is its mark for what is deleted; in a copy it means the same.
 pub fn extract(work: &Path, record: &Record, upper: &Path, marks: Marks) -> Result<()> {
-    let open = |path: &Path| rustix::fs::open(path, DIR, Mode::empty()).at_path("open", path);
+    let open = |path: &Path| fsat::open(path, DIR, Mode::empty()).at_path("open", path);
     let mut differ = Differ { record, marks, stack: Vec::new() };
     differ.enter(open(work)?, Vec::new(), Some(open(upper)?))?;
     differ.run()
@@ -83,7 +83,7 @@ impl Differ<'_> {
             match fate(&level.work, &name, before).at("read", &path)? {
                 Fate::Untouched => {}
                 Fate::Same { touched } => {
-                    let dir = rustix::fs::openat(&level.work, &name, DIR, Mode::empty()).at("open", &path)?;
+                    let dir = fsat::openat(&level.work, &name, DIR, Mode::empty()).at("open", &path)?;
                     self.enter(dir, path, None)?;
                     if touched {
                         self.uppers()?;
@@ -119,7 +119,7 @@ impl Differ<'_> {
                 (None, Some(above)) => {
                     let (_, name) = fsat::split(&level.path);
                     rustix::fs::mkdirat(above, name, Mode::from_raw_mode(0o700)).at("create", &level.path)?;
-                    rustix::fs::openat(above, name, DIR, Mode::empty()).at("open", &level.path)?
+                    fsat::openat(above, name, DIR, Mode::empty()).at("open", &level.path)?
                 }
                 (None, None) => return Err(crate::Error::Internal("the root of a layer is missing")),
             };
@@ -139,7 +139,7 @@ impl Differ<'_> {
 
     /// The folder `name` took the place of something below.
     fn hide(&self, parent: &OwnedFd, name: &CString, path: &[u8]) -> Result<()> {
-        let dir = rustix::fs::openat(parent, name, DIR, Mode::empty()).at("open", path)?;
+        let dir = fsat::openat(parent, name, DIR, Mode::empty()).at("open", path)?;
         match fsat::set_xattr(&dir, self.marks.opaque().as_bytes(), b"y") {
             Ok(()) => Ok(()),
             // A file system without attributes: what is below is hidden name by name.
@@ -158,7 +158,7 @@ impl Differ<'_> {
                 match fsat::lstat_optional(&dir, name.as_bytes()).at("read", &here)? {
                     None => whiteout(&dir, name).at("mark the deletion of", &here)?,
                     Some(now) if fsat::file_type(&now).is_dir() && stamp.is_dir() => {
-                        let deeper = rustix::fs::openat(&dir, name, DIR, Mode::empty());
+                        let deeper = fsat::openat(&dir, name, DIR, Mode::empty());
                         todo.push((deeper.at("open", &here)?, here));
                     }
                     Some(_) => {}
@@ -220,7 +220,7 @@ fn clean(parent: &OwnedFd, name: &CString, path: &[u8]) -> Result<()> {
 
 /// Cleans one folder and what is no folder in it; returns the folders in it.
 fn clean_dir(parent: &OwnedFd, name: &CString, path: &[u8]) -> Result<(OwnedFd, Vec<u8>, Vec<CString>)> {
-    let fd = rustix::fs::openat(parent, name, DIR, Mode::empty()).at("open", path)?;
+    let fd = fsat::openat(parent, name, DIR, Mode::empty()).at("open", path)?;
     let stat = rustix::fs::fstat(&fd).at("read", path)?;
     strip(&fd).at("read the attributes of", path)?;
     let mut dirs = Vec::new();
@@ -247,7 +247,7 @@ fn clean_dir(parent: &OwnedFd, name: &CString, path: &[u8]) -> Result<(OwnedFd, 
 fn clean_file(dir: &OwnedFd, name: &CString) -> rustix::io::Result<()> {
     const FILE: OFlags =
         OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
-    strip(&rustix::fs::openat(dir, name, FILE, Mode::empty())?)
+    strip(&fsat::openat(dir, name, FILE, Mode::empty())?)
 }
 
 fn strip(fd: &OwnedFd) -> rustix::io::Result<()> {

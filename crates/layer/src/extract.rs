@@ -10,12 +10,13 @@ use crate::fsat;
 use crate::read::{Entry, Kind, TarReader};
 use crate::stream::{ChunkReader, threaded_read};
 use crate::unpack::{
-    NEW_FILE, chown_fd, set_xattrs, settle_file, settle_node, times, too_much, wanted_xattrs, write_data,
+    NEW_FILE, Settings, chown_fd, set_xattrs, settle_file, settle_node, times, too_much, wanted_xattrs,
+    write_data,
 };
 use crate::{Error, IdMap, Result};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 
@@ -143,9 +144,9 @@ impl Extractor<'_> {
             }
             Kind::File => {
                 let file =
-                    rustix::fs::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600)).at("create", path)?;
+                    fsat::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600)).at("create", path)?;
                 write_data(&file, entry, tar, path)?;
-                settle_file(&file, entry, owner, path)
+                settle_file(&file, entry, Settings { owner, keep_mode: false }, path)
             }
             Kind::Symlink => {
                 rustix::fs::symlinkat(entry.link.as_slice(), dir, name).at("create", path)?;
@@ -264,7 +265,7 @@ fn open_in_root(root: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
     loop {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        match retry_on_intr(|| rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return other,
         }

@@ -4,8 +4,9 @@
 //! all, so a path never leads out of the folder it starts from.
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags};
-use rustix::io::{Errno, Result};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags};
+use rustix::io::{Errno, Result, retry_on_intr};
+use rustix::path::Arg;
 use std::ffi::{CStr, CString};
 
 pub const DIR: OFlags =
@@ -47,14 +48,24 @@ pub fn is_overlay_mark(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
 }
 
+/// As `openat`, and once more where a signal came in between, which file systems over a network let happen.
+pub fn openat<P: Arg + Copy>(dir: impl AsFd, path: P, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    retry_on_intr(|| rustix::fs::openat(dir.as_fd(), path, flags, mode))
+}
+
+/// As [`openat`], of a path from here.
+pub fn open<P: Arg + Copy>(path: P, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    openat(CWD, path, flags, mode)
+}
+
 /// Open a folder below `root` without following any link.
 pub fn open_beneath(root: impl AsFd, path: &[u8]) -> Result<OwnedFd> {
     if path.is_empty() {
-        return rustix::fs::openat(root, ".", DIR, Mode::empty());
+        return openat(root, ".", DIR, Mode::empty());
     }
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     loop {
-        match rustix::fs::openat2(&root, path, DIR, Mode::empty(), resolve) {
+        match retry_on_intr(|| rustix::fs::openat2(&root, path, DIR, Mode::empty(), resolve)) {
             // A rename somewhere raced with the lookup; EINTR as everywhere.
             Err(Errno::AGAIN | Errno::INTR) => {}
             // Kernels before 5.6 and seccomp filters that do not know the call.
@@ -65,12 +76,12 @@ pub fn open_beneath(root: impl AsFd, path: &[u8]) -> Result<OwnedFd> {
 }
 
 fn open_steps(root: impl AsFd, path: &[u8]) -> Result<OwnedFd> {
-    let mut at = rustix::fs::openat(root, ".", DIR, Mode::empty())?;
+    let mut at = openat(root, ".", DIR, Mode::empty())?;
     for part in path.split(|b| *b == b'/').filter(|p| !p.is_empty()) {
         if part == b".." {
             return Err(Errno::XDEV);
         }
-        at = rustix::fs::openat(&at, part, DIR, Mode::empty())?;
+        at = openat(&at, part, DIR, Mode::empty())?;
     }
     Ok(at)
 }
@@ -162,7 +173,7 @@ pub fn remove_tree(dir: impl AsFd, name: &[u8]) -> Result<()> {
         other => return other,
     }
     // A stack instead of recursion: an archive may nest folders as deep as it likes.
-    let mut stack = vec![(rustix::fs::openat(&dir, name, DIR, Mode::empty())?, name.to_vec())];
+    let mut stack = vec![(openat(&dir, name, DIR, Mode::empty())?, name.to_vec())];
     while let Some((at, _)) = stack.last() {
         let mut deeper = None;
         for entry in names(at)? {
@@ -182,7 +193,7 @@ pub fn remove_tree(dir: impl AsFd, name: &[u8]) -> Result<()> {
             }
         }
         if let Some(entry) = deeper {
-            let child = rustix::fs::openat(at, entry.as_c_str(), DIR, Mode::empty())?;
+            let child = openat(at, entry.as_c_str(), DIR, Mode::empty())?;
             stack.push((child, entry.into_bytes()));
             continue;
         }

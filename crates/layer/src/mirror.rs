@@ -207,7 +207,7 @@ pub fn link(from: &Path, to: &Path, instead: &HashMap<Vec<u8>, PathBuf>) -> Resu
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, DIR, Mode::empty()).at_path("open", path)
+    fsat::open(path, DIR, Mode::empty()).at_path("open", path)
 }
 
 fn inode(stat: &Stat) -> (u64, u64) {
@@ -219,9 +219,8 @@ fn copy_leaf(source: &OwnedFd, dest: &OwnedFd, name: &CString, stat: &Stat, from
     if !fsat::file_type(stat).is_file() {
         return make_node(dest, name.as_bytes(), stat, from, from.as_os_str().as_bytes());
     }
-    let file = rustix::fs::openat(source, name, FILE, Mode::empty()).at_path("open", from)?;
-    let copy =
-        rustix::fs::openat(dest, name, NEW_FILE, Mode::from_raw_mode(0o600)).at_path("create", from)?;
+    let file = fsat::openat(source, name, FILE, Mode::empty()).at_path("open", from)?;
+    let copy = fsat::openat(dest, name, NEW_FILE, Mode::from_raw_mode(0o600)).at_path("create", from)?;
     copy_content(&file, &copy, stat).at_path("copy", from)?;
     metadata(&file, &copy, stat, from)
 }
@@ -269,7 +268,7 @@ fn same_stat(a: &Stat, b: &Stat) -> bool {
 }
 
 fn same_files(a: &OwnedFd, b: &OwnedFd, name: &[u8]) -> rustix::io::Result<bool> {
-    let open = |dir| rustix::fs::openat(dir, name, FILE, Mode::empty());
+    let open = |dir| fsat::openat(dir, name, FILE, Mode::empty());
     let (a, b) = (open(a)?, open(b)?);
     if attributes(&a)? != attributes(&b)? {
         return Ok(false);

@@ -90,7 +90,7 @@ fn pack(
     options: &PackOptions,
     out: Option<&mut dyn Write>,
 ) -> Result<PackStats> {
-    let root = rustix::fs::open(upper, DIR, Mode::empty()).at_path("open", upper)?;
+    let root = fsat::open(upper, DIR, Mode::empty()).at_path("open", upper)?;
     let lowers = Below { known: !lowers.is_empty(), dirs: lowers.iter().map(|p| p.to_path_buf()).collect() };
     let ((entries, reserved_names), digest, size) = hashed_write(out, |out| {
         let mut packer = Packer {
@@ -138,7 +138,7 @@ impl Below {
         let mut dirs = Vec::new();
         for dir in &self.dirs {
             let path = dir.join(to_path(name));
-            match rustix::fs::open(&path, DIR, Mode::empty()) {
+            match fsat::open(&path, DIR, Mode::empty()) {
                 Ok(fd) => {
                     let opaque = fsat::is_opaque(&fd, marks).at_path("read", &path)?;
                     dirs.push(path);
@@ -244,7 +244,7 @@ impl Packer<'_> {
 
     fn dir(&mut self, level: &Level, name: &CString, path: &[u8], stat: &Stat) -> Result<(OwnedFd, Below)> {
         let marks = self.options.marks;
-        let dir = rustix::fs::openat(&level.dir, name.as_c_str(), DIR, Mode::empty()).at("open", path)?;
+        let dir = fsat::openat(&level.dir, name.as_c_str(), DIR, Mode::empty()).at("open", path)?;
         if fsat::get_xattr(&dir, marks.redirect()).at("read", path)?.is_some() {
             return Err(Error::entry(path, "it is an overlay redirect, which layers cannot express"));
         }
@@ -420,7 +420,7 @@ impl Packer<'_> {
             return Ok(true);
         }
         let upper = open_file(dir, name).at("open", path)?;
-        let lower = rustix::fs::open(lower_path, FILE, Mode::empty()).at_path("open", lower_path)?;
+        let lower = fsat::open(lower_path, FILE, Mode::empty()).at_path("open", lower_path)?;
         Ok(self.xattrs(&upper, path)? == self.xattrs(&lower, path)?
             && same_content(upper, lower).at("read", path)?)
     }
@@ -453,11 +453,11 @@ pub(crate) fn xattrs(fd: &OwnedFd, which: Xattrs) -> rustix::io::Result<Vec<(Vec
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
 fn open_file(dir: &OwnedFd, name: &CString) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat(dir, name.as_c_str(), FILE, Mode::empty())
+    fsat::openat(dir, name.as_c_str(), FILE, Mode::empty())
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, DIR, Mode::empty()).at_path("open", path)
+    fsat::open(path, DIR, Mode::empty()).at_path("open", path)
 }
 
 fn same_metadata(a: &Stat, b: &Stat) -> bool {
@@ -492,7 +492,7 @@ pub(crate) fn is_whiteout_at(
     if !fsat::file_type(stat).is_file() || stat.st_size != 0 {
         return Ok(false);
     }
-    let fd = rustix::fs::openat(dir, name, FILE, Mode::empty())?;
+    let fd = fsat::openat(dir, name, FILE, Mode::empty())?;
     Ok(fsat::get_xattr(&fd, marks.whiteout())?.is_some())
 }
 

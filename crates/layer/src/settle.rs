@@ -29,12 +29,8 @@ const MOST_LINKS: usize = 255;
 /// [`Error::Entry`] where a hard link's target is in no layer, as applying the layer would fail too.
 pub fn settle(dest: &Path, lowers: &[&Path], report: &UnpackReport, marks: Marks) -> Result<()> {
     let lowers = if report.opaque_root { &[] } else { lowers };
-    let settler = Settler {
-        root: rustix::fs::open(dest, DIR, Mode::empty()).at_path("open", dest)?,
-        dest,
-        lowers,
-        marks,
-    };
+    let settler =
+        Settler { root: fsat::open(dest, DIR, Mode::empty()).at_path("open", dest)?, dest, lowers, marks };
     for dir in &report.implicit_dirs {
         settler.implicit(dir.as_os_str().as_bytes())?;
     }
@@ -110,7 +106,7 @@ impl Settler<'_> {
                 if !is_dir {
                     return Ok(Found::Nothing);
                 }
-                let fd = rustix::fs::open(&at, DIR, Mode::empty()).at_path("open", &at)?;
+                let fd = fsat::open(&at, DIR, Mode::empty()).at_path("open", &at)?;
                 // Layers further down do not show through.
                 hidden |= fsat::is_opaque(&fd, self.marks).at_path("read", &at)?;
             }
@@ -163,14 +159,12 @@ impl Settler<'_> {
             done = fsat::join(&done, part);
             match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
                 Ok(()) => {
-                    at = rustix::fs::openat(&at, part, DIR, Mode::empty()).at("open", &done)?;
+                    at = fsat::openat(&at, part, DIR, Mode::empty()).at("open", &done)?;
                     if let Found::Dir(stat, from) = self.find(&done)? {
                         copy_dir_metadata(&at, &stat, &from, &done)?;
                     }
                 }
-                Err(Errno::EXIST) => {
-                    at = rustix::fs::openat(&at, part, DIR, Mode::empty()).at("open", &done)?
-                }
+                Err(Errno::EXIST) => at = fsat::openat(&at, part, DIR, Mode::empty()).at("open", &done)?,
                 Err(e) => return Err(e).at("create", &done),
             }
         }
@@ -220,7 +214,7 @@ fn merge(from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<()> {
         let stat = |dir: &OwnedFd| fsat::lstat(dir, raw).at("read", &here);
         let (mine, theirs) = (stat(from)?, stat(to)?);
         if fsat::file_type(&mine).is_dir() && fsat::file_type(&theirs).is_dir() {
-            let open = |dir: &OwnedFd| rustix::fs::openat(dir, raw, DIR, Mode::empty()).at("open", &here);
+            let open = |dir: &OwnedFd| fsat::openat(dir, raw, DIR, Mode::empty()).at("open", &here);
             merge(&open(from)?, &open(to)?, &here)?;
             rustix::fs::unlinkat(from, raw, AtFlags::REMOVEDIR).at("remove", &here)?;
         } else {

@@ -94,7 +94,7 @@ enum Merged {
 fn merge(dirs: &[PathBuf], marks: Marks) -> Result<BTreeMap<CString, Merged>> {
     let mut out: BTreeMap<CString, Merged> = BTreeMap::new();
     for dir in dirs {
-        let fd = rustix::fs::open(dir, DIR, Mode::empty()).at_path("open", dir)?;
+        let fd = fsat::open(dir, DIR, Mode::empty()).at_path("open", dir)?;
         for name in fsat::names(&fd).at_path("list", dir)? {
             let path = dir.join(OsStr::from_bytes(name.as_bytes()));
             if matches!(out.get(&name), Some(Merged::Dir(_, true) | Merged::Leaf(..) | Merged::Hidden)) {
@@ -102,7 +102,7 @@ fn merge(dirs: &[PathBuf], marks: Marks) -> Result<BTreeMap<CString, Merged>> {
             }
             let stat = fsat::lstat(&fd, name.as_bytes()).at_path("read", &path)?;
             if fsat::file_type(&stat).is_dir() {
-                let open = rustix::fs::openat(&fd, name.as_c_str(), DIR, Mode::empty());
+                let open = fsat::openat(&fd, name.as_c_str(), DIR, Mode::empty());
                 let open = open.at_path("open", &path)?;
                 let opaque = fsat::is_opaque(&open, marks).at_path("read", &path)?;
                 match out.get_mut(&name) {
@@ -149,7 +149,7 @@ struct Copier {
 ///
 /// Returns only when a change made from now on can be told from the copying by its time, if it is to be worked on.
 pub fn copy(lowers: &[&Path], dest: &Path, marks: Marks, purpose: Purpose) -> Result<Record> {
-    let root = rustix::fs::open(dest, DIR, Mode::empty()).at_path("open", dest)?;
+    let root = fsat::open(dest, DIR, Mode::empty()).at_path("open", dest)?;
     let again = root.try_clone().at_path("open", dest)?;
     let mut copier = Copier { root, marks, purpose, links: HashMap::new(), record: Record::default() };
     copier.run(again, lowers.iter().map(|p| p.to_path_buf()).collect())?;
@@ -167,7 +167,7 @@ impl Copier {
             if let Some((name, parts)) = level.dirs.next() {
                 let path = fsat::join(&level.path, name.as_bytes());
                 rustix::fs::mkdirat(&level.fd, &name, Mode::from_raw_mode(0o700)).at("create", &path)?;
-                let fd = rustix::fs::openat(&level.fd, &name, DIR, Mode::empty()).at("open", &path)?;
+                let fd = fsat::openat(&level.fd, &name, DIR, Mode::empty()).at("open", &path)?;
                 let like = parts.first().cloned();
                 let next = self.fill(fd, path, like, &parts)?;
                 stack.push(next);
@@ -271,7 +271,7 @@ impl Record {
 }
 
 pub(crate) fn copy_dir_metadata(dir: &OwnedFd, stat: &Stat, from: &Path, path: &[u8]) -> Result<()> {
-    let source = rustix::fs::open(from, DIR, Mode::empty()).at_path("open", from)?;
+    let source = fsat::open(from, DIR, Mode::empty()).at_path("open", from)?;
     let xattrs = pack::xattrs(&source, pack::Xattrs::All).at_path("read", from)?;
     set_dir_metadata(dir, stat, &xattrs, path)
 }
@@ -294,8 +294,8 @@ pub(crate) fn copy_leaf(dir: &OwnedFd, name: &[u8], stat: &Stat, from: &Path, pa
     let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
     if kind.is_file() {
         const SOURCE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-        let source = rustix::fs::open(from, SOURCE, Mode::empty()).at_path("open", from)?;
-        let fd = rustix::fs::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600)).at("create", path)?;
+        let source = fsat::open(from, SOURCE, Mode::empty()).at_path("open", from)?;
+        let fd = fsat::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600)).at("create", path)?;
         copy_content(&source, &fd, stat).at("write", path)?;
         chown_fd(&fd, stat.st_uid, stat.st_gid).at("chown", path)?;
         rustix::fs::fchmod(&fd, mode).at("chmod", path)?;

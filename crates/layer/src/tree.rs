@@ -15,7 +15,7 @@ use digest::{StableHasher, TreeHash};
 use rayon::prelude::*;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -136,9 +136,8 @@ impl Tree {
     /// Read the metadata of everything below `root`. No link is followed. A file that vanishes
     /// meanwhile is as if it had not been there.
     pub fn scan(root: &Path, options: &ScanOptions<'_>) -> Result<Tree> {
-        let root_fd =
-            rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .at_path("open", root)?;
+        let root_fd = fsat::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .at_path("open", root)?;
         let stat = rustix::fs::fstat(&root_fd).at_path("read", root)?;
         let scan = Scan { options };
         let dir = fsat::open_beneath(&root_fd, b"").at_path("open", root)?;
@@ -291,7 +290,7 @@ impl Tree {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         loop {
-            match rustix::fs::openat2(&self.root_fd, path, flags, Mode::empty(), resolve) {
+            match retry_on_intr(|| rustix::fs::openat2(&self.root_fd, path, flags, Mode::empty(), resolve)) {
                 Ok(fd) => return Ok(fd),
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {
@@ -300,7 +299,7 @@ impl Tree {
                 Err(Errno::NOSYS | Errno::PERM) => {
                     let (parent, name) = fsat::split(path);
                     let dir = fsat::open_beneath(&self.root_fd, parent).at("open", path)?;
-                    return rustix::fs::openat(&dir, name, flags, Mode::empty()).at("open", path);
+                    return fsat::openat(&dir, name, flags, Mode::empty()).at("open", path);
                 }
                 Err(e) => return Err(e).at("open", path),
             }
@@ -340,7 +339,7 @@ impl Scan<'_> {
         let inner: Vec<Option<Node>> = dirs
             .into_par_iter()
             .map(|(name, here, stat, visit)| {
-                let child = match rustix::fs::openat(&dir, name.as_c_str(), DIR, Mode::empty()) {
+                let child = match fsat::openat(&dir, name.as_c_str(), DIR, Mode::empty()) {
                     Ok(child) => child,
                     Err(Errno::NOENT) => return Ok(None),
                     Err(e) => return Err(e).at("open", &here),
@@ -373,7 +372,7 @@ impl Scan<'_> {
         let mut node = self.node(name.as_bytes().to_vec(), stat, kind);
         if node.kind == NodeKind::File && !self.skips_file_xattrs() {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            node.xattrs = match rustix::fs::openat(dir, name.as_c_str(), flags, Mode::empty()) {
+            node.xattrs = match fsat::openat(dir, name.as_c_str(), flags, Mode::empty()) {
                 Ok(file) => xattrs(&file, self.options.xattrs).at("read the attributes of", path)?,
                 Err(Errno::NOENT) => return Ok(None),
                 Err(e) => return Err(e).at("open", path),

@@ -82,7 +82,7 @@ pub struct UnpackReport {
 ///
 /// On failure `dest` holds a part of the layer and must be thrown away.
 pub fn apply(reader: impl Read + Send, dest: &Path, options: &UnpackOptions) -> Result<UnpackReport> {
-    let root = rustix::fs::open(dest, DIR, Mode::empty()).at_path("open", dest)?;
+    let root = fsat::open(dest, DIR, Mode::empty()).at_path("open", dest)?;
     let mut unpacker = Unpacker::new(root, options);
     let ((), digest, size) = hashed_read(reader, options.max_bytes, |source| {
         writers::with(|files| unpacker.entries(source, files))?;
@@ -134,11 +134,14 @@ struct Unpacker<'a> {
     skipped_devices: Vec<PathBuf>,
     opaque_root: bool,
     entries: u64,
+    /// Permission bits that new files don't get.
+    withheld: u32,
 }
 
 impl<'a> Unpacker<'a> {
     fn new(root: OwnedFd, options: &'a UnpackOptions) -> Self {
         Unpacker {
+            withheld: withheld(&root),
             root,
             options,
             me: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
@@ -224,15 +227,16 @@ impl<'a> Unpacker<'a> {
             Kind::Dir => self.dir(entry, &path, dir, name),
             Kind::HardLink => self.hard_link(entry, path, dir, name),
             Kind::File => {
-                let file = files.with_room(|| self.create(&path, dir, name))?;
-                let owner = self.new_owner(entry, &path)?;
+                let settings = self.settings(entry, &path)?;
+                let mode = if settings.keep_mode { entry.mode } else { 0o600 };
+                let file = files.with_room(|| self.create(&path, dir, name, mode))?;
                 if writers::is_small(entry) {
                     // Only names depend on what comes before and after: the rest happens beside.
                     let data = tar.data_all()?;
-                    return files.write(NewFile { file, path, entry: entry.clone(), owner, data });
+                    return files.write(NewFile { file, path, entry: entry.clone(), settings, data });
                 }
                 write_data(&file, entry, tar, &path)?;
-                settle_file(&file, entry, owner, &path)
+                settle_file(&file, entry, settings, &path)
             }
             Kind::Symlink => {
                 if entry.link.is_empty() || entry.link.contains(&0) {
@@ -296,7 +300,7 @@ impl<'a> Unpacker<'a> {
         self.remove(path, dir, name)?;
         make().at("create", path)?;
         if whiteout {
-            let fd = rustix::fs::openat(dir, name, DIR, Mode::empty()).at("open", path)?;
+            let fd = fsat::openat(dir, name, DIR, Mode::empty()).at("open", path)?;
             fsat::set_xattr(&fd, self.options.marks.opaque().as_bytes(), b"y").at("mark", path)?;
         }
         Ok(())
@@ -313,7 +317,7 @@ impl<'a> Unpacker<'a> {
             return Ok(false);
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+        let fd = fsat::openat(dir, name, flags, Mode::empty())?;
         Ok(fsat::get_xattr(&fd, self.options.marks.whiteout())?.is_some())
     }
 
@@ -328,7 +332,7 @@ impl<'a> Unpacker<'a> {
             // What this layer itself brings under the name stays: whiteouts speak about lower layers.
             // A file hides the lower one anyhow; a folder must not let lower entries through.
             if fsat::file_type(&stat).is_dir() {
-                let fd = rustix::fs::openat(dir, name, DIR, Mode::empty()).at("open", &path)?;
+                let fd = fsat::openat(dir, name, DIR, Mode::empty()).at("open", &path)?;
                 fsat::set_xattr(&fd, self.options.marks.opaque().as_bytes(), b"y").at("mark", &path)?;
             }
             return Ok(());
@@ -340,8 +344,7 @@ impl<'a> Unpacker<'a> {
                     .at("create the whiteout", &path)
             }
             Whiteouts::Xattrs => {
-                let fd = rustix::fs::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600))
-                    .at("create", &path)?;
+                let fd = fsat::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600)).at("create", &path)?;
                 fsat::set_xattr(&fd, self.options.marks.whiteout().as_bytes(), b"y").at("mark", &path)?;
                 // Tells overlay to look for such files here; an opaque folder needs no whiteouts.
                 if !fsat::is_opaque(dir, self.options.marks).at("read", parent)? {
@@ -411,10 +414,10 @@ impl<'a> Unpacker<'a> {
     }
 
     /// A new file to write, in place of whatever had the name.
-    fn create(&mut self, path: &[u8], dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    fn create(&mut self, path: &[u8], dir: &OwnedFd, name: &[u8], mode: u32) -> Result<OwnedFd> {
         let mut file = None;
         self.replace(path, dir, name, || {
-            file = Some(rustix::fs::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600))?);
+            file = Some(fsat::openat(dir, name, NEW_FILE, Mode::from_raw_mode(mode))?);
             Ok(())
         })?;
         file.ok_or(Error::Internal("a created file has no descriptor"))
@@ -502,14 +505,14 @@ impl<'a> Unpacker<'a> {
             }
             let Some((at_path, at)) = stack.last() else { return Err(Error::Internal("a path has no root")) };
             let here = fsat::join(at_path, &part);
-            let next = match rustix::fs::openat(at, part.as_slice(), DIR, Mode::empty()) {
+            let next = match fsat::openat(at, part.as_slice(), DIR, Mode::empty()) {
                 Ok(fd) => fd,
                 Err(Errno::NOENT) if missing == Missing::Report => return Ok(None),
                 Err(Errno::NOENT) => {
                     rustix::fs::mkdirat(at, part.as_slice(), Mode::from_raw_mode(0o755))
                         .at("create", &here)?;
                     self.note_implicit(&here);
-                    rustix::fs::openat(at, part.as_slice(), DIR, Mode::empty()).at("open", &here)?
+                    fsat::openat(at, part.as_slice(), DIR, Mode::empty()).at("open", &here)?
                 }
                 Err(Errno::LOOP | Errno::NOTDIR) => {
                     match rustix::fs::readlinkat(at, part.as_slice(), Vec::new()) {
@@ -544,7 +547,7 @@ impl<'a> Unpacker<'a> {
                             // Deleted below, and made anew here without an entry of its own.
                             self.make_dir(&here, at, &part)?;
                             self.note_implicit(&here);
-                            rustix::fs::openat(at, part.as_slice(), DIR, Mode::empty()).at("open", &here)?
+                            fsat::openat(at, part.as_slice(), DIR, Mode::empty()).at("open", &here)?
                         }
                         Err(e) => return Err(e).at("read", &here),
                     }
@@ -573,6 +576,12 @@ impl<'a> Unpacker<'a> {
     /// An owner to change to: none where the file has it already.
     fn new_owner(&self, entry: &Entry, path: &[u8]) -> Result<Option<(u32, u32)>> {
         Ok(self.owner(entry, path)?.filter(|owner| *owner != self.me))
+    }
+
+    fn settings(&self, entry: &Entry, path: &[u8]) -> Result<Settings> {
+        // Changing the owner clears setuid and setgid.
+        let keep_mode = entry.mode & (0o7000 | self.withheld) == 0;
+        Ok(Settings { owner: self.new_owner(entry, path)?, keep_mode })
     }
 
     fn finish_dirs(&mut self) -> Result<()> {
@@ -606,18 +615,37 @@ fn parts(path: &[u8]) -> VecDeque<Vec<u8>> {
     path.split(|b| *b == b'/').filter(|p| !matches!(*p, b"" | b".")).map(<[u8]>::to_vec).collect()
 }
 
+/// Permission bits that a new file in this folder may not get when it is made, whatever is asked for: those of the
+/// umask, and any where the folder has an ACL for new files.
+fn withheld(dir: &OwnedFd) -> u32 {
+    const ALL: u32 = 0o777;
+    if !matches!(fsat::get_xattr(dir, "system.posix_acl_default"), Ok(None)) {
+        return ALL;
+    }
+    // There is no call that only asks, and setting it for a moment would be seen by other threads.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let umask = status.lines().find_map(|l| l.strip_prefix("Umask:"));
+    umask.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(ALL)
+}
+
+/// What a new file needs besides what its entry says.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Settings {
+    /// Owner to change to.
+    pub owner: Option<(u32, u32)>,
+    /// The file was made with its mode.
+    pub keep_mode: bool,
+}
+
 /// Owner, mode, attributes and time of a file that was just written.
-pub(crate) fn settle_file(
-    file: &OwnedFd,
-    entry: &Entry,
-    owner: Option<(u32, u32)>,
-    path: &[u8],
-) -> Result<()> {
+pub(crate) fn settle_file(file: &OwnedFd, entry: &Entry, settings: Settings, path: &[u8]) -> Result<()> {
     // In this order: changing the owner clears setuid and capabilities, writing sets the time.
-    if let Some((uid, gid)) = owner {
+    if let Some((uid, gid)) = settings.owner {
         chown_fd(file, uid, gid).at("chown", path)?;
     }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).at("chmod", path)?;
+    if !settings.keep_mode {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).at("chmod", path)?;
+    }
     set_xattrs(file, &wanted_xattrs(entry), path)?;
     rustix::fs::futimens(file, &times(entry.mtime)).at("set the time of", path)
 }

@@ -7,19 +7,22 @@
 //! Invariant: little is in flight, so that memory does not grow with the archive.
 
 use crate::read::Entry;
-use crate::unpack::{settle_file, write_at};
+use crate::unpack::{Settings, settle_file, write_at};
 use crate::{Error, Result, error::Context};
 use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// Most bytes of a small file.
 const SMALL: u64 = 128 * 1024;
-/// Files that wait, at most. Each is an open file.
-const DEPTH: usize = 16;
+/// Files and bytes that are handed over together: waking a thread for each file would cost as much as writing it.
+const BATCH: usize = 16;
+const BATCH_BYTES: usize = 512 * 1024;
+/// Batches that wait, at most. Each file is an open one.
+const DEPTH: usize = 2;
 /// Threads, at most.
 const MOST_THREADS: usize = 4;
 
@@ -29,8 +32,7 @@ pub struct NewFile {
     /// For messages.
     pub path: Vec<u8>,
     pub entry: Entry,
-    /// Owner to change to.
-    pub owner: Option<(u32, u32)>,
+    pub settings: Settings,
     pub data: Vec<u8>,
 }
 
@@ -41,7 +43,10 @@ pub fn is_small(entry: &Entry) -> bool {
 
 /// Takes files for the threads.
 pub struct Writers {
-    queue: SyncSender<NewFile>,
+    queue: SyncSender<Vec<NewFile>>,
+    batch: Vec<NewFile>,
+    /// Bytes of data in `batch`.
+    bytes: usize,
     state: Arc<State>,
 }
 
@@ -58,33 +63,66 @@ impl State {
     fn fail(&self, e: Error) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
     }
-    fn failure(&self) -> Option<Error> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The first failure, told once.
+    fn check(&self) -> Result<()> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+    fn finish(&self, batch: Vec<NewFile>) -> Result<()> {
+        for file in batch {
+            let done = finish(&file);
+            drop(file);
+            self.open.fetch_sub(1, Ordering::SeqCst);
+            done?;
+        }
+        Ok(())
     }
 }
 
 impl Writers {
-    /// Waits while many are waiting. An error may be that of an earlier file.
+    /// Take a file, which may be written later. An error may be that of an earlier file.
     pub fn write(&mut self, file: NewFile) -> Result<()> {
-        // The queue ends only with the threads, and they end early only after a failure.
         self.state.open.fetch_add(1, Ordering::SeqCst);
-        let sent = self.queue.send(file);
-        match self.state.failure() {
-            Some(e) => Err(e),
-            None => sent.map_err(|_| Error::Internal("the writing threads are gone")),
+        self.bytes += file.data.len();
+        self.batch.push(file);
+        if self.batch.len() < BATCH && self.bytes < BATCH_BYTES {
+            return Ok(());
         }
+        self.bytes = 0;
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        match self.queue.try_send(batch) {
+            Ok(()) => self.state.check(),
+            // All threads have enough to do: better to help than to wait.
+            Err(TrySendError::Full(batch)) => {
+                self.state.finish(batch)?;
+                self.state.check()
+            }
+            // The queue ends only with the threads, and they end early only after a failure.
+            Err(TrySendError::Disconnected(_)) => {
+                self.state.check()?;
+                Err(Error::Internal("the writing threads are gone"))
+            }
+        }
+    }
+
+    /// Write what was taken and not handed over.
+    fn flush(&mut self) -> Result<()> {
+        self.bytes = 0;
+        self.state.finish(std::mem::take(&mut self.batch))
     }
 
     /// Run `open`, which opens something. Where this process may not open more files, wait for those that are
     /// being written.
-    pub fn with_room<T>(&self, mut open: impl FnMut() -> Result<T>) -> Result<T> {
+    pub fn with_room<T>(&mut self, mut open: impl FnMut() -> Result<T>) -> Result<T> {
         loop {
             let before = self.state.open.load(Ordering::SeqCst);
             match open() {
-                Err(e) if before > 0 && e.is_too_many_files() => match self.state.failure() {
-                    Some(e) => return Err(e),
-                    None => thread::sleep(Duration::from_millis(1)),
-                },
+                Err(e) if before > 0 && e.is_too_many_files() => {
+                    self.flush()?;
+                    self.state.check()?;
+                    if self.state.open.load(Ordering::SeqCst) == before {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                }
                 other => return other,
             }
         }
@@ -103,11 +141,8 @@ pub fn with<T>(produce: impl FnOnce(&mut Writers) -> Result<T>) -> Result<T> {
         for _ in 0..threads {
             let (files, state) = (Arc::clone(&files), Arc::clone(&state));
             scope.spawn(move || {
-                while let Some(file) = next(&files) {
-                    let done = finish(&file);
-                    drop(file);
-                    state.open.fetch_sub(1, Ordering::SeqCst);
-                    if let Err(e) = done {
+                while let Some(batch) = next(&files) {
+                    if let Err(e) = state.finish(batch) {
                         return state.fail(e);
                     }
                 }
@@ -115,21 +150,22 @@ pub fn with<T>(produce: impl FnOnce(&mut Writers) -> Result<T>) -> Result<T> {
         }
         // Only the threads hold the queue's other end: once they are gone, sending fails instead of waiting.
         drop(files);
-        produce(&mut Writers { queue, state: Arc::clone(&state) })
+        let mut writers = Writers { queue, batch: Vec::new(), bytes: 0, state: Arc::clone(&state) };
+        let value = produce(&mut writers)?;
+        writers.flush()?;
+        Ok(value)
     })?;
-    match state.failure() {
-        Some(e) => Err(e),
-        None => Ok(value),
-    }
+    state.check()?;
+    Ok(value)
 }
 
-fn next(files: &Mutex<Receiver<NewFile>>) -> Option<NewFile> {
+fn next(files: &Mutex<Receiver<Vec<NewFile>>>) -> Option<Vec<NewFile>> {
     files.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 fn finish(new: &NewFile) -> Result<()> {
     write_at(&new.file, &new.data, 0).at("write", &new.path)?;
-    settle_file(&new.file, &new.entry, new.owner, &new.path)
+    settle_file(&new.file, &new.entry, new.settings, &new.path)
 }
 
 #[cfg(test)]
@@ -158,7 +194,7 @@ mod tests {
             file,
             path: b"f".to_vec(),
             entry: entry(data.len() as u64),
-            owner: None,
+            settings: Settings::default(),
             data: data.to_vec(),
         }
     }

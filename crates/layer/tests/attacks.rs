@@ -303,6 +303,37 @@ fn only_wanted_attributes_arrive() {
 }
 
 #[test]
+fn modes_are_those_of_the_archive_whatever_the_folder_gives_new_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let modes = [0o644, 0o666, 0o777, 0o000, 0o400, 0o1755, 0o755, 0o7777];
+    let files = modes.iter().enumerate().fold(Archive::default(), |tar, (i, mode)| {
+        tar.head(Head { name: format!("d/f{i}").as_bytes(), mode: *mode, size: 2, ..Head::default() })
+            .data(b"hi")
+    });
+    let tar = files.end();
+    // user::rwx group::r-x other::--- as posix_acl_xattr.h has them: version 2, then tag, permissions, id.
+    let mut acl = vec![2, 0, 0, 0];
+    for (tag, permissions) in [(1u8, 7u8), (4, 5), (32, 0)] {
+        acl.extend_from_slice(&[tag, 0, permissions, 0, 255, 255, 255, 255]);
+    }
+    for with_acl in [false, true] {
+        let arena = Arena::new();
+        if with_acl {
+            let flags = rustix::fs::XattrFlags::empty();
+            let set = rustix::fs::setxattr(arena.dest(), "system.posix_acl_default", &acl, flags);
+            if let Err(e) = set {
+                return eprintln!("SKIPPED: no ACLs here: {e}");
+            }
+        }
+        layer::unpack::apply(&tar[..], &arena.dest(), &common::unpack_options()).unwrap();
+        for (i, mode) in modes.iter().enumerate() {
+            let meta = std::fs::metadata(arena.dest().join(format!("d/f{i}"))).unwrap();
+            assert_eq!(meta.permissions().mode() & 0o7777, *mode, "{with_acl}");
+        }
+    }
+}
+
+#[test]
 fn many_whiteouts_and_replacements_take_linear_time() {
     if !is_root() {
         return;

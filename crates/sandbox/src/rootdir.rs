@@ -81,7 +81,7 @@ fn resolve_open(way: Way, root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> i
         for _ in 0..16 {
             match rustix::fs::openat2(root, shown, flags, Mode::empty(), resolve) {
                 // Something was renamed meanwhile: the kernel couldn't tell whether `..` stays inside.
-                Err(Errno::AGAIN) => {}
+                Err(Errno::AGAIN | Errno::INTR) => {}
                 // Missing, or refused by a seccomp filter; if it is the file that refuses, so it does below.
                 Err(Errno::NOSYS | Errno::PERM) => break,
                 // RESOLVE_NO_MAGICLINKS says ELOOP for /proc/*/fd/*, and so does a plain chain of links.
