@@ -75,26 +75,27 @@ impl LocalStore {
         let _lock = lock_dir(shard)?;
         let guard = self.shared()?;
         self.hold_guarded(&[Held::Layer(record.diff_id)], &guard)?;
+        // Nothing is written, and nothing has to be sealed, where all of it is known: as when what is up to date is pulled.
+        let old = match self.stored_layer(&record.diff_id)? {
+            None => None,
+            Some(old) => {
+                let merged = merge(self.present_forms(old.record.clone())?, record.clone());
+                if merged == old.record {
+                    self.adopt_layer(&merged)?;
+                    return Ok(merged);
+                }
+                Some((old.stamp, merged))
+            }
+        };
         self.stamped(|stamp| {
-            let old = self.stored_layer(&record.diff_id)?;
             let (merged, stamp, durability) = match old {
                 None => {
                     let created = self.now_secs();
                     (LayerRecordV1 { created, ..record }, stamp, Durability::Cached)
                 }
-                Some(old) => {
-                    let merged = merge(self.present_forms(old.record.clone())?, record);
-                    if merged == old.record {
-                        self.adopt_layer(&merged)?;
-                        return Ok(merged);
-                    }
-                    // Replacing the record of another batch must not make it less durable than it was.
-                    if old.stamp == stamp {
-                        (merged, stamp, Durability::Cached)
-                    } else {
-                        (merged, Stamp::synced(), Durability::Synced)
-                    }
-                }
+                // Replacing the record of another batch must not make it less durable than it was.
+                Some((old, merged)) if old == stamp => (merged, stamp, Durability::Cached),
+                Some((_, merged)) => (merged, Stamp::synced(), Durability::Synced),
             };
             let stored = Stored { version: 1, stamp, record: merged };
             let bytes =
