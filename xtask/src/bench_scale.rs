@@ -74,13 +74,40 @@ pub(crate) fn run(bench: &Bench) -> Result<bool> {
     }
     let gc = timed(bench.ctrbuild("scale-store").arg("prune"))?;
     kept &= verdict("scale, gc", gc, Promise::AtMost(GC_MS), "ms", "nothing to remove");
-    // A tenth of the images goes.
-    for i in (0..IMAGES).step_by(10) {
-        fs::remove_file(store.join("refs").join(reference(i).1))?;
-    }
+    forget_tenth(&store, 0)?;
     let gc = timed(bench.ctrbuild("scale-store").arg("prune"))?;
     kept &= verdict("scale, gc", gc, Promise::AtMost(GC_MS), "ms", "a tenth of the images goes");
+    forget_tenth(&store, 1)?;
+    let mut gc = bench.ctrbuild("scale-store").arg("prune").stdout(Stdio::null()).spawn()?;
+    let mut times = Vec::new();
+    while gc.try_wait()?.is_none() {
+        for args in
+            [vec!["inspect", "hello:1"], vec!["tag", "hello:1", "other:1"], vec!["pull", "-q", &remote]]
+        {
+            times.push(timed(bench.ctrbuild("scale-store").args(args))?);
+        }
+    }
+    if !gc.wait()?.success() {
+        bail!("the collection failed");
+    }
+    let worst = |which: usize| times.iter().skip(which).step_by(3).copied().fold(0.0, f64::max);
+    let from = format!(
+        "{} of them, the worst inspect {:.0}, tag {:.0}, pull {:.0} ms",
+        times.len(),
+        worst(0),
+        worst(1),
+        worst(2)
+    );
+    kept &= verdict("scale, a command beside gc", median(times), Promise::AtMost(COMMAND_MS), "ms", &from);
     Ok(kept)
+}
+
+/// Remove the names of a tenth of the images.
+fn forget_tenth(store: &Path, which: usize) -> Result<()> {
+    for i in (which..IMAGES).step_by(10) {
+        fs::remove_file(store.join("refs").join(reference(i).1))?;
+    }
+    Ok(())
 }
 
 /// Milliseconds of a process that must fail.

@@ -7,23 +7,25 @@ use crate::machine::{Stage, Tally, command};
 use crate::packages;
 use anyhow::{Result, bail};
 
-/// Tests that are run together: those of a test program of a package whose names begin with `tests`.
+/// Tests that are run together: those of a test program of a package, or of its library, whose names have `tests` in
+/// them.
 struct Part {
     name: &'static str,
     package: &'static str,
-    program: &'static str,
+    program: Option<&'static str>,
     tests: &'static str,
 }
 
 const fn faults(name: &'static str, tests: &'static str) -> Part {
-    Part { name, package: "ctrbuild-cli", program: "faults", tests }
+    Part { name, package: "ctrbuild-cli", program: Some("faults"), tests }
 }
 
-const PARTS: [Part; 8] = [
-    Part { name: "kills", package: "store", program: "processes", tests: "" },
+const PARTS: [Part; 9] = [
+    Part { name: "kills", package: "store", program: Some("processes"), tests: "" },
     faults("kills", "kill::"),
     faults("disk", "disk::"),
     faults("damage", "damage::"),
+    Part { name: "crowd", package: "store", program: None, tests: "collect::" },
     faults("crowd", "crowd::"),
     faults("power", "power::"),
     faults("network", "registry::"),
@@ -43,7 +45,11 @@ pub fn run(wanted: &[&str]) -> Result<bool> {
     for part in PARTS.iter().filter(|part| wanted.is_empty() || wanted.contains(&part.name)) {
         let stage = Stage::start(part.name);
         let mut test = command(&["cargo", "test", "--quiet", "--no-fail-fast", "--package", part.package]);
-        test.args(["--test", part.program, "--", "--nocapture", "--test-threads=2", part.tests]);
+        match part.program {
+            Some(program) => test.args(["--test", program]),
+            None => test.arg("--lib"),
+        };
+        test.args(["--", "--nocapture", "--test-threads=2", part.tests]);
         let out = told(test.env("CTRBUILD_TORTURE", "long"))?;
         let mut tally = cargo_test_summary(&out);
         let skipped = out.text.lines().filter(|l| l.to_lowercase().starts_with("skipped: ")).count();

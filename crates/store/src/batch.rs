@@ -115,7 +115,7 @@ impl LocalStore {
             match thing {
                 Held::Layer(diff_id) => self.restamp_layer(diff_id)?,
                 Held::Snapshot(id) => self.restamp_snapshot(id)?,
-                Held::Blob(_) | Held::Record(_) => {}
+                Held::Blob(_) | Held::Record(_) | Held::Named(_) => {}
             }
         }
         disk::write_atomic(&self.tmp_path()?, &self.marker(batch), b"", Durability::Synced)

@@ -2,11 +2,14 @@
 
 use crate::Result;
 use crate::error::{Context, Error};
-use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -210,33 +213,76 @@ pub fn names(dir: &Path) -> Result<Vec<String>> {
     Ok(out)
 }
 
-/// The bytes of each small file in `dir`, in no order. Files that vanish meanwhile are left out.
-pub fn each_file(dir: &Path, mut visit: impl FnMut(&[u8])) -> Result<()> {
-    use rustix::fs::{Dir, Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(dir, flags, Mode::empty()).map_err(io::Error::from).at("open", dir)?;
-    let mut buffer = Vec::with_capacity(4096);
-    for entry in Dir::read_from(&folder).map_err(io::Error::from).at("list", dir)? {
-        let entry = entry.map_err(io::Error::from).at("list", dir)?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let mut file = match rustix::fs::openat(&folder, name, flags, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            Err(Errno::NOENT | Errno::LOOP) => continue,
-            Err(e) => return Err(Error::io("open", &dir.join(&*name.to_string_lossy()), e.into())),
-        };
-        buffer.clear();
-        match io::Read::read_to_end(&mut file, &mut buffer) {
-            Ok(_) => visit(&buffer),
+/// What `visit` makes of the bytes of each small file in `dir`, in no order, by several threads; nothing where it does
+/// not exist. Files that vanish meanwhile are left out.
+pub fn each_file<T: Send>(dir: &Path, visit: impl Fn(&CStr, &[u8]) -> Option<T> + Sync) -> Result<Vec<T>> {
+    let Some((folder, names)) = open_and_list(dir)? else { return Ok(Vec::new()) };
+    let pieces: Vec<Result<Vec<T>>> = names
+        .par_chunks(512)
+        .map(|names| {
+            let mut out = Vec::new();
+            let mut buffer = Vec::with_capacity(4096);
+            for name in names {
+                if read_small(&folder, name, &mut buffer).at("read", &dir.join(&*name.to_string_lossy()))? {
+                    out.extend(visit(name, &buffer));
+                }
+            }
+            Ok(out)
+        })
+        .collect();
+    pieces.into_iter().try_fold(Vec::new(), |mut all, piece| {
+        all.extend(piece?);
+        Ok(all)
+    })
+}
+
+/// The whole of a small file into `buffer`; `Ok(false)` where there is none of this name, or it is no file.
+fn read_small(folder: &OwnedFd, name: &CStr, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::LOOP) => return Ok(false),
+        other => other?,
+    };
+    buffer.clear();
+    // `read_to_end` of the standard library would ask for size and place first, which takes as long as reading.
+    let mut piece = [0; 4096];
+    loop {
+        match rustix::io::read(&file, &mut piece) {
+            Ok(0) => return Ok(true),
+            Ok(n) => buffer.extend_from_slice(&piece[..n]),
+            Err(Errno::INTR) => {}
             // A folder among them is nobody's record.
-            Err(e) if e.kind() == io::ErrorKind::IsADirectory => {}
-            Err(e) => return Err(Error::io("read", &dir.join(&*name.to_string_lossy()), e)),
+            Err(Errno::ISDIR) => return Ok(false),
+            Err(e) => return Err(e.into()),
         }
     }
-    Ok(())
+}
+
+/// Names in `dir` and their bytes on disk, in no order; none where it does not exist.
+pub fn blocks(dir: &Path) -> Result<Vec<(String, u64)>> {
+    let Some((folder, names)) = open_and_list(dir)? else { return Ok(Vec::new()) };
+    let measured = names.into_iter().filter_map(|name| {
+        // Vanished meanwhile.
+        let stat = rustix::fs::statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some((name.into_string().ok()?, u64::try_from(stat.st_blocks).unwrap_or(0) * 512))
+    });
+    Ok(measured.collect())
+}
+
+fn open_and_list(dir: &Path) -> Result<Option<(OwnedFd, Vec<CString>)>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = match rustix::fs::open(dir, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other.at("open", dir)?,
+    };
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&folder).at("list", dir)? {
+        let entry = entry.at("list", dir)?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(Some((folder, names)))
 }
 
 /// Set the modification time of `path`, used as the last-used time of records.

@@ -1,22 +1,16 @@
 //! Collection: what is reachable stays, what a policy evicts and what nothing reaches goes.
 //!
-//! Roots are the references, with all that their manifests reach, and the leases of living
-//! processes. Cache and layer records that no root keeps are entries that the policy may evict; an
-//! object goes once neither a root nor a remaining entry needs it. The decision happens under the
-//! exclusive collection lock; folders are only renamed away under it and deleted after it.
+//! Roots are the references, with all that their manifests reach, and the leases of processes. Cache and layer records
+//! that no root keeps are entries that the policy may evict; an object goes once neither a root nor a remaining entry
+//! needs it. Here is what is to go; how it goes while others work on the store is in `collect`.
 
+use crate::collect::Pace;
 use crate::disk;
 use crate::mark::{Entry, EntryId, Inventory, Object};
-use crate::mounts::try_lock_mount;
 use crate::reach::Unreadable;
 use crate::{LocalStore, Result};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, UNIX_EPOCH};
-
-/// Abandoned partial downloads are kept for this long, unless a policy removes what was used later.
-const PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Most times that a collection goes on for the sake of a cap.
-const MOST_PASSES: usize = 64;
 
 /// What to remove besides garbage (which nothing reaches any more, and which always goes).
 ///
@@ -122,93 +116,14 @@ pub struct Usage {
 }
 
 impl LocalStore {
-    /// Collect by `policy`. Safe beside running builds in any process: what they hold stays.
+    /// Collect by `policy`. Safe beside running builds in any process: what they hold stays. Waits while another
+    /// collection is at work; other commands wait for milliseconds only.
     pub fn gc(&self, policy: &GcPolicy) -> Result<GcReport> {
-        self.check_writable()?;
-        let mut report = GcReport::default();
-        // Files that several layers share go with the last of them: what a layer's removal was counted for may still be
-        // there, and is measured anew.
-        for _ in 0..MOST_PASSES {
-            let shared = self.collect(policy, &mut report)?;
-            if !shared || policy.keep_bytes.is_none() {
-                break;
-            }
-        }
-        report.freed = report.removed.iter().map(|r| r.bytes).sum();
-        Ok(report)
-    }
-
-    /// Whether a layer was removed that had files in common with others.
-    fn collect(&self, policy: &GcPolicy, report: &mut GcReport) -> Result<bool> {
-        // The lease first: it cannot be made under the exclusive lock. A full disk may refuse it, and
-        // collecting must work then too.
-        let _ = self.lease_id();
-        let age = policy.unused_for.map_or(PARTIAL_AGE, |unused_for| unused_for.min(PARTIAL_AGE));
-        if policy.kinds.has(Kind::Partial) {
-            let (count, bytes) = self.drop_old_partials(age)?;
-            if count > 0 {
-                report.removed.push(Removed { kind: Kind::Partial, id: format!("{count} downloads"), bytes });
-            }
-        }
-        self.drop_dead_key_locks()?;
-        // Measured before the lock, since that reads every folder of a new snapshot; the sizes are
-        // noted, so that the second measurement costs nothing.
-        for name in disk::names(&self.path("snapshots"))? {
-            if let Ok(id) = name.parse() {
-                self.snapshot_usage(&id);
-            }
-        }
-        let others = if policy.keep_bytes.is_some() { self.other_bytes()? } else { 0 };
-        let mounts = self.mount_folders()?;
-        let guard = self.exclusive()?;
-        // What a damaged reference keeps is not known, so nothing can be said to be garbage.
-        self.check_refs()?;
-        let mut doomed = self.reap(&guard)?;
-        let inventory = self.inventory(Unreadable::Stop, mounts)?;
-        let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut plan = Plan::new(&inventory, policy, now, others);
-        for id in inventory.broken.iter().chain(&plan.evicted) {
-            if !matches!(id, EntryId::Mount(_)) {
-                disk::remove_file(&self.entry_path(id))?;
-            }
-        }
-        let mut shared = false;
-        let mut busy = Vec::new();
-        for (object, _) in &plan.garbage {
-            match object {
-                Object::Blob(digest) => drop(disk::remove_file(&self.blob_path(digest))?),
-                Object::Snapshot(id) => {
-                    shared |= inventory.saved.contains_key(id);
-                    doomed.push(self.to_trash(&self.snapshot_dir(id))?);
-                }
-                // Locked until it is out of sight, so that nobody begins to use it.
-                Object::Mount(path, _) => match try_lock_mount(path) {
-                    Some(_lock) => doomed.push(self.to_trash(path)?),
-                    None => busy.push(object.clone()),
-                },
-            }
-        }
-        plan.garbage.retain(|(object, _)| !busy.contains(object));
-        if shared {
-            // What is left of them has a larger share now.
-            inventory.saved.keys().try_for_each(|id| self.forget_usage(id))?;
-        }
-        self.drop_markers(&inventory, &plan)?;
-        if !plan.evicted.is_empty() || !inventory.broken.is_empty() {
-            self.compact_index()?;
-        }
-        let trash = disk::names(&self.path("trash"))?.into_iter().map(|n| self.path("trash").join(n));
-        doomed.extend(trash);
-        drop(guard);
-        plan.describe(&inventory, report);
-        for path in doomed {
-            disk::remove_tree(&path)?;
-        }
-        Ok(shared)
+        self.gc_paced(policy, Pace::default(), &mut |_| {})
     }
 
     /// Bytes of all that no collection removes one by one.
-    fn other_bytes(&self) -> Result<u64> {
+    pub(crate) fn other_bytes(&self) -> Result<u64> {
         let mut bytes = 0;
         for folder in [
             "layers-v1",
@@ -228,18 +143,18 @@ impl LocalStore {
 
     /// What [`LocalStore::gc`] would do now; changes nothing.
     pub fn gc_preview(&self, policy: &GcPolicy) -> Result<GcReport> {
-        let inventory = self.inventory(Unreadable::Stop, self.mount_folders()?)?;
+        let inventory = self.inventory(&self.roots(Unreadable::Stop)?, self.mount_folders()?)?;
         let now = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let others = if policy.keep_bytes.is_some() { self.other_bytes()? } else { 0 };
         let mut report = GcReport::default();
-        Plan::new(&inventory, policy, now, others).describe(&inventory, &mut report);
+        Plan::new(&inventory, policy, now, others).describe(&inventory.broken, &mut report);
         report.freed = report.removed.iter().map(|r| r.bytes).sum();
         Ok(report)
     }
 
     /// Space by kind.
     pub fn df(&self) -> Result<BTreeMap<Kind, Usage>> {
-        let inventory = self.inventory(Unreadable::Stop, self.mount_folders()?)?;
+        let inventory = self.inventory(&self.roots(Unreadable::Stop)?, self.mount_folders()?)?;
         let mut usage: BTreeMap<Kind, Usage> = BTreeMap::new();
         for (object, bytes) in &inventory.objects {
             let kind = object.kind();
@@ -269,61 +184,6 @@ impl LocalStore {
             }
         }
         Ok(usage)
-    }
-
-    /// Remove the markers of batches that no record is left of.
-    fn drop_markers(&self, inventory: &Inventory, plan: &Plan) -> Result<()> {
-        let garbage: HashSet<&Object> = plan.garbage.iter().map(|(o, _)| o).collect();
-        let evicted: HashSet<&EntryId> = plan.evicted.iter().collect();
-        let mut live: HashSet<&str> =
-            inventory.entries.iter().filter(|e| !evicted.contains(&e.id)).map(|e| e.batch.as_str()).collect();
-        live.extend(
-            inventory
-                .snapshot_batches
-                .iter()
-                .filter(|(id, _)| !garbage.contains(&Object::Snapshot((*id).clone())))
-                .map(|(_, batch)| batch.as_str()),
-        );
-        for name in disk::names(&self.path("batches"))? {
-            if !live.contains(name.as_str()) {
-                disk::remove_file(&self.path("batches").join(name))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Rewrite the index without keys that have no record any more. Appenders are locked out.
-    fn compact_index(&self) -> Result<()> {
-        let mut files = Vec::new();
-        self.each_sharded("index-v1", "", |_, path| {
-            files.push(path.to_path_buf());
-            Ok(())
-        })?;
-        for path in files {
-            let text = disk::read_optional(&path)?.unwrap_or_default();
-            let mut lines: Vec<&str> = Vec::new();
-            let mut seen = HashSet::new();
-            let text = String::from_utf8_lossy(&text);
-            for line in text.lines().rev().filter(|l| !l.is_empty()) {
-                let Ok(key) = line.parse() else { continue };
-                if seen.insert(line) && self.cache_path(&key).exists() {
-                    lines.push(line);
-                }
-            }
-            if lines.is_empty() {
-                disk::remove_file(&path)?;
-            } else if text.lines().filter(|l| !l.is_empty()).count() > lines.len()
-                && let Some(tmp) = self.tmp_path_if_leased()
-            {
-                let mut fresh = String::new();
-                for line in lines.iter().rev() {
-                    fresh.push_str(line);
-                    fresh.push('\n');
-                }
-                disk::write_atomic(&tmp, &path, fresh.as_bytes(), disk::Durability::Cached)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -355,15 +215,18 @@ impl Object {
     }
 }
 
-struct Plan {
-    evicted: Vec<EntryId>,
-    garbage: Vec<(Object, u64)>,
-    kept: u64,
+/// What is to go.
+pub(crate) struct Plan {
+    pub evicted: Vec<EntryId>,
+    /// With the bytes on disk of each.
+    pub garbage: Vec<(Object, u64)>,
+    /// Bytes on disk of all else.
+    pub kept: u64,
 }
 
 impl Plan {
     /// `others` are the bytes of what is in no inventory.
-    fn new(inventory: &Inventory, policy: &GcPolicy, now: Duration, others: u64) -> Plan {
+    pub fn new(inventory: &Inventory, policy: &GcPolicy, now: Duration, others: u64) -> Plan {
         // How many entries need each object; rooted ones can never be freed.
         let mut users: HashMap<&Object, u32> = HashMap::new();
         for object in inventory.entries.iter().flat_map(|e| &e.needs) {
@@ -399,8 +262,9 @@ impl Plan {
         Plan { evicted, garbage, kept }
     }
 
-    fn describe(&self, inventory: &Inventory, report: &mut GcReport) {
-        for id in inventory.broken.iter().chain(&self.evicted) {
+    /// Add what goes to `report`, also the entries that were `broken`.
+    pub fn describe(&self, broken: &[EntryId], report: &mut GcReport) {
+        for id in broken.iter().chain(&self.evicted) {
             let (kind, id) = match id {
                 EntryId::Record(key) => (Kind::CacheRecord, key.to_string()),
                 EntryId::Layer(diff) => (Kind::LayerRecord, diff.to_string()),

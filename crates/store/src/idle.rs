@@ -56,7 +56,7 @@ impl LocalStore {
         let mut out = HashSet::new();
         for thing in self.held_by_all()? {
             match thing {
-                Held::Blob(_) => {}
+                Held::Blob(_) | Held::Named(_) => {}
                 Held::Snapshot(id) => drop(out.insert(id)),
                 Held::Layer(diff) => out.extend(self.peek_layer(&diff)?.and_then(|l| l.snapshot)),
                 Held::Record(key) => {

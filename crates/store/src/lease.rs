@@ -3,15 +3,19 @@
 //! A lease is a file `leases/<id>`, locked by its process for as long as it lives, with one line a
 //! held thing. Its id also begins the names of the process's files under `tmp` and `active`, so that
 //! what a dead process left behind can be told apart and removed.
+//!
+//! Leases are also the journal of a collection: whoever finds, makes or names something writes a line before, under
+//! the shared collection lock, and while somebody collects no lease goes. So whatever changed since a collection
+//! looked at the store is in lines that were added since then.
 
 use crate::disk;
 use crate::error::Context;
-use crate::lock::{retry, try_lock};
+use crate::lock::{is_collecting, retry, shared_at, try_lock};
 use crate::{LocalStore, Result, SnapshotId};
 use digest::{CacheKey, DiffId, Digest};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
@@ -25,6 +29,8 @@ pub enum Held {
     Layer(DiffId),
     /// A cache record with its snapshots and blobs.
     Record(CacheKey),
+    /// What a reference was pointed at, with all that this reaches.
+    Named(Digest),
 }
 
 impl Held {
@@ -34,6 +40,7 @@ impl Held {
             Held::Snapshot(s) => format!("s {s}\n"),
             Held::Layer(d) => format!("l {}\n", d.hex()),
             Held::Record(k) => format!("r {k}\n"),
+            Held::Named(d) => format!("n {}\n", d.hex()),
         }
     }
     fn parse(line: &str) -> Option<Held> {
@@ -44,6 +51,7 @@ impl Held {
             "s" => Held::Snapshot(id.parse().ok()?),
             "l" => Held::Layer(DiffId(sha()?)),
             "r" => Held::Record(id.parse().ok()?),
+            "n" => Held::Named(sha()?),
             _ => return None,
         })
     }
@@ -55,12 +63,23 @@ pub(crate) struct Lease {
     path: PathBuf,
     file: File,
     held: HashSet<Held>,
+    /// Whether the last line may have been cut short by a full disk.
+    torn: bool,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         // What could not be removed, say since no more files can be opened, is found by its dead lease.
-        if !self.left_something() {
+        if self.left_something() {
+            return;
+        }
+        let Some(root) = self.path.ancestors().nth(2) else { return };
+        let Ok(guard) = shared_at(root) else { return };
+        if is_collecting(root, &guard) {
+            // It has to read what was noted here, and removes the file itself. Dead before the guard goes: its last
+            // look at dead leases comes after that.
+            let _ = self.file.unlock();
+        } else {
             // Where this fails, the next open or collection finds the lease dead and removes it.
             let _ = fs::remove_file(&self.path);
         }
@@ -95,10 +114,14 @@ impl LocalStore {
             *slot = Some(self.new_lease()?);
         }
         let Some(lease) = slot.as_mut() else { return Ok(()) };
-        let lines: String = things.iter().filter(|t| !lease.held.contains(*t)).map(Held::line).collect();
+        let mut lines: String = things.iter().filter(|t| !lease.held.contains(*t)).map(Held::line).collect();
         if !lines.is_empty() {
             self.inner.batches.note_found();
+            if std::mem::replace(&mut lease.torn, true) {
+                lines.insert(0, '\n');
+            }
             lease.file.write_all(lines.as_bytes()).at("write", &lease.path)?;
+            lease.torn = false;
             lease.held.extend(things.iter().cloned());
         }
         Ok(())
@@ -125,36 +148,35 @@ impl LocalStore {
         let id = disk::random_hex()?;
         let path = self.path("leases").join(&id);
         let file = disk::open_or_create(&path).at("create", &path)?;
-        let lease = Lease { id, path, file, held: HashSet::new() };
+        let lease = Lease { id, path, file, held: HashSet::new(), torn: false };
         retry(|| lease.file.lock()).at("lock", &lease.path)?;
         Ok(lease)
     }
 
-    /// What all living leases hold. Call under the exclusive collection lock.
+    /// What all leases hold. Call under the exclusive collection lock.
     pub(crate) fn held_by_all(&self) -> Result<HashSet<Held>> {
-        let mut held = HashSet::new();
-        for id in disk::names(&self.path("leases"))? {
-            let path = self.path("leases").join(&id);
-            let bytes = disk::read_optional(&path)?.unwrap_or_default();
-            held.extend(String::from_utf8_lossy(&bytes).lines().filter_map(Held::parse));
-        }
-        Ok(held)
+        Journal::default().read(self).map(HashSet::from_iter)
     }
 
     /// Remove what dead processes left, unless nothing is to do or a collection is at work already.
     pub(crate) fn reap_if_needed(&self) -> Result<()> {
         let mut dead = false;
         for id in disk::names(&self.path("leases"))? {
-            dead |= is_dead(&self.path("leases").join(id))?;
+            dead = is_dead(&self.path("leases").join(id))?;
+            if dead {
+                break;
+            }
         }
         if !dead {
             return Ok(());
         }
         // Before the dead leases, by which they are found.
         self.drop_dead_key_locks()?;
-        let doomed = match self.try_exclusive()? {
-            Some(guard) => self.reap(&guard)?,
-            None => return Ok(()),
+        let doomed = {
+            let Some(guard) = self.try_exclusive()? else { return Ok(()) };
+            // Whoever collects reads them first.
+            let Some(_turn) = self.try_turn(&guard)? else { return Ok(()) };
+            self.reap(&guard)?
         };
         for path in doomed {
             disk::remove_tree(&path)?;
@@ -163,7 +185,7 @@ impl LocalStore {
     }
 
     /// Forget dead leases and move their leftovers to `trash`; returns what is left to delete there
-    /// without any lock. Call under the exclusive collection lock.
+    /// without any lock. Call under the exclusive collection lock, with the turn to collect.
     pub(crate) fn reap(&self, _guard: &crate::lock::GcGuard) -> Result<Vec<PathBuf>> {
         let mut alive = HashSet::new();
         let mut dead = Vec::new();
@@ -199,6 +221,45 @@ impl LocalStore {
             Ok(()) => Ok(trash),
             Err(_) => Ok(path.to_path_buf()),
         }
+    }
+}
+
+/// What was read of all leases so far.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// Bytes that were read of each lease, by its id; always whole lines.
+    read: HashMap<String, u64>,
+    /// Those that nobody adds to any more. There may be many: of all that ended during a collection.
+    ended: HashSet<String>,
+}
+
+impl Journal {
+    /// The lines that came since the last call. Under the exclusive collection lock nobody is between noting a thing
+    /// and finding, making or naming it: what the lines tell of has happened.
+    pub(crate) fn read(&mut self, store: &LocalStore) -> Result<Vec<Held>> {
+        let mut held = Vec::new();
+        for id in disk::names(&store.path("leases"))? {
+            if self.ended.contains(&id) {
+                continue;
+            }
+            let path = store.path("leases").join(&id);
+            let mut file = match File::open(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.at("open", &path)?,
+            };
+            // Before it is read, so that nothing comes after that.
+            let dead = try_lock(&file).at("lock", &path)?;
+            let from = self.read.entry(id.clone()).or_default();
+            let mut text = Vec::new();
+            file.seek(SeekFrom::Start(*from)).and_then(|_| file.read_to_end(&mut text)).at("read", &path)?;
+            let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+            *from += whole as u64;
+            held.extend(String::from_utf8_lossy(&text[..whole]).lines().filter_map(Held::parse));
+            if dead {
+                self.ended.insert(id);
+            }
+        }
+        Ok(held)
     }
 }
 

@@ -17,6 +17,7 @@
 mod batch;
 mod blob;
 mod cache;
+mod collect;
 mod disk;
 mod error;
 mod format;
@@ -32,6 +33,7 @@ mod moved;
 mod partial;
 mod reach;
 mod refs;
+mod roots;
 mod sealed;
 mod snapshot;
 mod verify;

@@ -14,8 +14,13 @@ use std::path::{Path, PathBuf};
 
 /// Holds the store-wide collection lock. Shared: nothing is collected meanwhile, held for the
 /// microseconds between finding a thing and noting that it is in use. Exclusive: nothing is found
-/// or noted meanwhile, held while a collection decides.
+/// or noted meanwhile, held for the milliseconds in which a collection takes some things away.
 pub(crate) struct GcGuard(#[expect(dead_code, reason = "dropping it frees the lock")] File);
+
+/// The turn to collect: a lock of the folder `leases`. While somebody has it, no lease goes, not even one whose
+/// process has ended, so that what was noted since a collection began can be read there. Taken before `gc.lock`,
+/// or without waiting under it.
+pub(crate) struct Turn(#[expect(dead_code, reason = "dropping it frees the lock")] File);
 
 /// The right to compute what one cache key stands for. Freed when dropped.
 #[derive(Debug)]
@@ -61,6 +66,16 @@ impl LocalStore {
             true => self.guard(file, &path).map(Some),
             false => Ok(None),
         }
+    }
+    /// Wait for the turn to collect.
+    pub(crate) fn turn(&self) -> Result<Turn> {
+        Ok(Turn(lock_dir(&self.path("leases"))?))
+    }
+    /// `None` where somebody collects.
+    pub(crate) fn try_turn(&self, _guard: &GcGuard) -> Result<Option<Turn>> {
+        let path = self.path("leases");
+        let dir = File::open(&path).at("open", &path)?;
+        Ok(try_lock(&dir).at("lock", &path)?.then_some(Turn(dir)))
     }
     /// Whoever moves a store away has the lock meanwhile, and takes the file along.
     fn guard(&self, file: File, path: &Path) -> Result<GcGuard> {
@@ -136,6 +151,24 @@ pub(crate) fn lock_dir(dir: &Path) -> Result<File> {
     };
     retry(|| file.lock()).at("lock", dir)?;
     Ok(file)
+}
+
+/// Shared collection lock of the store at `root`, for those who have no handle any more.
+pub(crate) fn shared_at(root: &Path) -> io::Result<GcGuard> {
+    let file = File::open(root.join("gc.lock"))?;
+    retry(|| file.lock_shared())?;
+    Ok(GcGuard(file))
+}
+
+/// Whether somebody has the turn to collect. What can't be found out is taken for a yes.
+pub(crate) fn is_collecting(root: &Path, _guard: &GcGuard) -> bool {
+    loop {
+        match File::open(root.join("leases")).map(|dir| dir.try_lock_shared()) {
+            Ok(Ok(())) => return false,
+            Ok(Err(TryLockError::Error(e))) if e.kind() == io::ErrorKind::Interrupted => {}
+            Ok(Err(_)) | Err(_) => return true,
+        }
+    }
 }
 
 /// `Ok(false)` where somebody else holds the lock.

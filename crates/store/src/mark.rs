@@ -1,14 +1,15 @@
 //! The inventory of a store: what there is, how large it is, and what needs what.
 
 use crate::disk;
-use crate::lease::Held;
+use crate::lease::Journal;
 use crate::mounts::{MountFolder, try_lock_mount};
-use crate::reach::{Reached, Unreadable};
+use crate::reach::Unreadable;
+use crate::roots::Roots;
 use crate::{LocalStore, Result, SnapshotId};
 use digest::{CacheKey, DiffId, Digest};
+use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -57,84 +58,74 @@ pub(crate) struct Inventory {
     pub snapshot_batches: HashMap<SnapshotId, String>,
 }
 
+/// What is in a folder of records.
+type Listed = std::result::Result<Entry, EntryId>;
+
 impl LocalStore {
+    /// The roots as they are now, without any lock; see [`Roots`].
+    pub(crate) fn roots(&self, unreadable: Unreadable) -> Result<Roots> {
+        let mut roots = Roots::new(unreadable);
+        roots.note(self, Journal::default().read(self)?)?;
+        roots.add_named(self, self.ref_targets(Unreadable::Skip)?)?;
+        Ok(roots)
+    }
+
     /// Everything there is; `mounts` were looked at before, since that takes long.
-    pub(crate) fn inventory(&self, unreadable: Unreadable, mounts: Vec<MountFolder>) -> Result<Inventory> {
-        let mut inventory = Inventory::default();
-        let mut reached = Reached { unreadable, ..Reached::default() };
-        for reference in self.list_refs()? {
-            self.reach(reference.target.digest, &mut reached)?;
-        }
-        let held = self.held_by_all()?;
-        inventory.rooted.extend(reached.blobs.iter().copied().map(Object::Blob));
-        for thing in &held {
-            match thing {
-                Held::Blob(d) => drop(inventory.rooted.insert(Object::Blob(*d))),
-                Held::Snapshot(s) => drop(inventory.rooted.insert(Object::Snapshot(s.clone()))),
-                Held::Layer(_) | Held::Record(_) => {}
-            }
-        }
-        self.each_sharded("blobs/sha256", "", |hex, path| {
-            if let (Some(raw), Ok(meta)) = (digest::from_hex(hex), fs::symlink_metadata(path)) {
-                inventory.objects.insert(Object::Blob(Digest::from_bytes(raw)), meta.blocks() * 512);
-            }
-            Ok(())
+    pub(crate) fn inventory(&self, roots: &Roots, mounts: Vec<MountFolder>) -> Result<Inventory> {
+        let mut inventory = Inventory { rooted: roots.objects.clone(), ..Inventory::default() };
+        let blobs = self.each_shard("blobs/sha256", |shard, dir| {
+            let found = disk::blocks(dir)?.into_iter().filter_map(|(hex, bytes)| {
+                let raw = digest::from_hex(&hex).filter(|_| hex.starts_with(shard))?;
+                Some((Object::Blob(Digest::from_bytes(raw)), bytes))
+            });
+            Ok(found.collect())
         })?;
-        for name in disk::names(&self.path("snapshots"))? {
-            let Ok(id) = name.parse::<SnapshotId>() else { continue };
-            let usage = self.snapshot_usage(&id);
+        inventory.objects.extend(blobs);
+        let ids: Vec<SnapshotId> =
+            disk::names(&self.path("snapshots"))?.iter().filter_map(|name| name.parse().ok()).collect();
+        let snapshots: Vec<_> = ids
+            .into_par_iter()
+            .map(|id| -> Result<_> { Ok((self.snapshot_usage(&id), self.peek_snapshot(&id)?, id)) })
+            .collect::<Result<_>>()?;
+        for (usage, record, id) in snapshots {
             inventory.objects.insert(Object::Snapshot(id.clone()), usage.bytes);
             if usage.saved > 0 {
                 inventory.saved.insert(id.clone(), usage.saved);
             }
-            if let Some(record) = self.peek_snapshot(&id)? {
+            if let Some(record) = record {
                 inventory.snapshot_batches.insert(id, record.stamp.batch);
             }
         }
-        self.each_sharded("layers-v1", ".json", |hex, path| {
+        let layers = self.each_record("layers-v1", |hex, path| {
             let Some(diff) = digest::from_hex(hex).map(|raw| DiffId(Digest::from_bytes(raw))) else {
-                return Ok(());
+                return Ok(None);
             };
             let Some((record, batch)) = self.peek_layer(&diff)?.zip(self.layer_batch(&diff)?) else {
-                inventory.broken.push(EntryId::Layer(diff));
-                return Ok(());
+                return Ok(Some(Err(EntryId::Layer(diff))));
             };
             let mut needs: Vec<_> = record.blobs.iter().map(|b| Object::Blob(b.digest)).collect();
             needs.extend(record.snapshot.map(Object::Snapshot));
-            let rooted = reached.layers.contains(&diff) || held.contains(&Held::Layer(diff));
-            inventory.add(Entry {
-                id: EntryId::Layer(diff),
-                used: used(path),
-                created: record.created,
-                needs,
-                batch,
-                rooted,
-            });
-            Ok(())
+            let (id, used, created) = (EntryId::Layer(diff), used(path), record.created);
+            Ok(Some(Ok(Entry { rooted: roots.entries.contains(&id), id, used, created, needs, batch })))
         })?;
-        self.each_sharded("cache-v1", ".json", |hex, path| {
-            let Ok(key) = hex.parse::<CacheKey>() else { return Ok(()) };
+        let records = self.each_record("cache-v1", |hex, path| {
+            let Ok(key) = hex.parse::<CacheKey>() else { return Ok(None) };
             let found = match self.peek_record(&key)? {
                 Some((record, batch)) if self.needs_present(&record)? => Some((record, batch)),
                 _ => None,
             };
-            let Some((record, batch)) = found else {
-                inventory.broken.push(EntryId::Record(key));
-                return Ok(());
-            };
+            let Some((record, batch)) = found else { return Ok(Some(Err(EntryId::Record(key)))) };
             let mut needs: Vec<_> = record.blobs.into_iter().map(Object::Blob).collect();
             needs.extend(record.snapshots.into_iter().map(Object::Snapshot));
-            let rooted = held.contains(&Held::Record(key));
-            inventory.add(Entry {
-                id: EntryId::Record(key),
-                used: used(path),
-                created: record.created,
-                needs,
-                batch,
-                rooted,
-            });
-            Ok(())
+            let (id, used, created) = (EntryId::Record(key), used(path), record.created);
+            Ok(Some(Ok(Entry { rooted: roots.entries.contains(&id), id, used, created, needs, batch })))
         })?;
+        for listed in layers.into_iter().chain(records) {
+            match listed {
+                Ok(entry) => inventory.add(entry),
+                Err(broken) => inventory.broken.push(broken),
+            }
+        }
         for mount in mounts {
             let object = Object::Mount(mount.path.clone(), mount.name.clone());
             inventory.objects.insert(object.clone(), mount.bytes);
@@ -150,6 +141,51 @@ impl LocalStore {
             });
         }
         Ok(inventory)
+    }
+
+    /// The batch of a record that can be used; see [`Inventory::broken`].
+    pub(crate) fn batch_of(&self, id: &EntryId) -> Result<Option<String>> {
+        Ok(match id {
+            EntryId::Record(key) => match self.peek_record(key)? {
+                Some((record, batch)) => self.needs_present(&record)?.then_some(batch),
+                None => None,
+            },
+            EntryId::Layer(diff) => match self.peek_layer(diff)? {
+                Some(_) => self.layer_batch(diff)?,
+                None => None,
+            },
+            EntryId::Mount(_) => None,
+        })
+    }
+
+    fn each_record(
+        &self,
+        folder: &str,
+        read: impl Fn(&str, &Path) -> Result<Option<Listed>> + Sync,
+    ) -> Result<Vec<Listed>> {
+        self.each_shard(folder, |shard, dir| {
+            let mut out = Vec::new();
+            for name in disk::names(dir)? {
+                if let Some(stem) = name.strip_suffix(".json").filter(|stem| stem.starts_with(shard)) {
+                    out.extend(read(stem, &dir.join(&name))?);
+                }
+            }
+            Ok(out)
+        })
+    }
+
+    /// What `look` finds in each of the 256 folders below `folder`, by name; several threads look.
+    fn each_shard<T: Send>(
+        &self,
+        folder: &str,
+        look: impl Fn(&str, &Path) -> Result<Vec<T>> + Sync,
+    ) -> Result<Vec<T>> {
+        let shards = disk::names(&self.path(folder))?;
+        let found: Vec<Vec<T>> = shards
+            .par_iter()
+            .map(|shard| look(shard, &self.path(folder).join(shard)))
+            .collect::<Result<_>>()?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Call `visit` with the stem and the path of each file in the 256 folders below `folder`.

@@ -89,13 +89,14 @@ fn same_folder(a: &Path, b: &Path) -> bool {
 
 /// A store that is being moved. Nobody else uses it until this is dropped.
 pub struct Move {
+    /// Goes before the handle, whose lease looks for that lock when it goes.
+    _guard: GcGuard,
     store: LocalStore,
     to: PathBuf,
     /// What was at the new place before: nothing, or what an earlier move of this store left there.
     place: Place,
     /// The collection lock of the copy: what is below it is not rubbish.
     new: Option<File>,
-    _guard: GcGuard,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +125,13 @@ impl LocalStore {
             return Err(wrong("it is inside of the store"));
         }
         let guard = self.exclusive()?;
+        let Some(turn) = self.try_turn(&guard)? else {
+            return Err(Error::Busy { path: self.root().to_path_buf() });
+        };
         for path in self.reap(&guard)? {
             disk::remove_tree(&path)?;
         }
+        drop(turn);
         let own = self.own_lease();
         if disk::names(&self.path("leases"))?.iter().any(|id| own.as_ref() != Some(id)) {
             return Err(Error::Busy { path: self.root().to_path_buf() });
@@ -148,7 +153,7 @@ impl LocalStore {
                 _ => return Err(wrong("it exists")),
             },
         };
-        Ok(Move { store: self.clone(), to, place, new: None, _guard: guard })
+        Ok(Move { _guard: guard, store: self.clone(), to, place, new: None })
     }
 }
 

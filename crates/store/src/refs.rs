@@ -4,6 +4,7 @@ use crate::disk::{self, Durability};
 use crate::error::{Context, Error};
 use crate::lease::Held;
 use crate::lock::RefsGuard;
+use crate::reach::Unreadable;
 use crate::{LocalStore, Result, sealed};
 use digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -82,12 +83,10 @@ impl LocalStore {
     /// The references that point at a blob, by name.
     pub fn refs_to(&self, digest: &Digest) -> Result<Vec<RefV1>> {
         let hex = digest.hex();
-        let mut out: Vec<RefV1> = Vec::new();
-        disk::each_file(&self.path("refs"), |bytes| {
+        let mut out: Vec<RefV1> = disk::each_file(&self.path("refs"), |_, bytes| {
             // Looked for as text first: nearly all point elsewhere, and reading a record takes longer.
-            if find(bytes, hex.as_bytes()) {
-                out.extend(sealed::decode::<RefV1>(bytes).ok().filter(|r| r.target.digest == *digest));
-            }
+            let record = find(bytes, hex.as_bytes()).then(|| sealed::decode::<RefV1>(bytes).ok())?;
+            record.filter(|r| r.target.digest == *digest)
         })?;
         out.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(out)
@@ -98,15 +97,23 @@ impl LocalStore {
         Ok(disk::names(&self.path("refs"))?.len())
     }
 
-    /// Fails where a reference can't be read: what it keeps is unknown then.
-    pub(crate) fn check_refs(&self) -> Result<()> {
-        for file in disk::names(&self.path("refs"))? {
-            let path = self.path("refs").join(file);
-            if let Some(bytes) = disk::read_optional(&path)? {
-                sealed::decode::<RefV1>(&bytes).map_err(|source| Error::Malformed { path, source })?;
+    /// What all references point at.
+    ///
+    /// # Errors
+    /// Where one can't be read, unless such are skipped: what it keeps is unknown then.
+    pub(crate) fn ref_targets(&self, unreadable: Unreadable) -> Result<Vec<Digest>> {
+        let targets = disk::each_file(&self.path("refs"), |file, bytes| {
+            match (sealed::decode::<RefV1>(bytes), unreadable) {
+                (Ok(record), _) => Some(Ok(record.target.digest)),
+                (Err(_), Unreadable::Skip) => None,
+                (Err(source), Unreadable::Stop) => {
+                    let path = self.path("refs").join(&*file.to_string_lossy());
+                    // Names that are not UTF-8 are never ours.
+                    file.to_str().ok().map(|_| Err(Error::Malformed { path, source }))
+                }
             }
-        }
-        Ok(())
+        })?;
+        targets.into_iter().collect()
     }
 
     /// Put a reference whose record was damaged together again, from the name of its file and from the
@@ -208,7 +215,8 @@ impl LocalStore {
         if self.peek_blob(&record.target.digest)?.is_none() {
             return Err(Error::MissingBlob(record.target.digest));
         }
-        self.hold_guarded(&[Held::Blob(record.target.digest)], &shared)?;
+        // A collection that has looked at the references already learns of this one by the line.
+        self.hold_guarded(&[Held::Blob(record.target.digest), Held::Named(record.target.digest)], &shared)?;
         disk::write_atomic(&tmp, &path, &bytes, Durability::Synced)?;
         Ok(record)
     }

@@ -255,7 +255,7 @@ impl LocalStore {
             VerifyOptions::Repair => Some(self.exclusive()?),
             VerifyOptions::Report => None,
         };
-        let inventory = self.inventory(Unreadable::Skip, Vec::new())?;
+        let inventory = self.inventory(&self.roots(Unreadable::Skip)?, Vec::new())?;
         report.records = (inventory.entries.len() + inventory.broken.len()) as u64;
         let mut named = Reached { unreadable: Unreadable::Skip, ..Reached::default() };
         if !inventory.broken.is_empty() {

@@ -35,8 +35,14 @@ pub fn run(global: &Global, args: &RmiArgs) -> Result<ExitCode, Error> {
         }
     }
     // Space comes back at once, not with the next build.
-    if session.store.count_refs()? <= MANY || !collect_later(global) {
+    if session.store.count_refs()? <= MANY {
         session.store.gc(&Default::default())?;
+        return Ok(code);
+    }
+    // First, or the collection would find in use what was looked at here.
+    drop(session);
+    if !collect_later(global) {
+        machine::session(global)?.store.gc(&Default::default())?;
     }
     Ok(code)
 }
