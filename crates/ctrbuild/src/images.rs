@@ -6,7 +6,7 @@ use crate::{Error, ErrorKind, Session, lookup};
 use digest::Digest;
 use oci::media::Format;
 use oci::{Content, Document, Image, ImageConfig, Platform, Reference};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,12 +48,20 @@ pub fn list(store: &LocalStore) -> Result<Vec<Listed>, Error> {
     describe_all(store, store.list_refs()?)
 }
 
-/// The images whose names are `wanted`, by name. No others are looked at.
-pub fn list_named(store: &LocalStore, wanted: impl Fn(&Reference) -> bool) -> Result<Vec<Listed>, Error> {
-    let named = |name: &str| {
-        !name.starts_with(UNTAGGED) && name.parse::<Reference>().is_ok_and(|reference| wanted(&reference))
-    };
-    describe_all(store, store.list_refs_named(named)?)
+/// The images of some repositories whose names are `wanted`, by name. No others are looked at.
+pub fn list_named(
+    store: &LocalStore,
+    repositories: &BTreeSet<String>,
+    wanted: impl Fn(&Reference) -> bool,
+) -> Result<Vec<Listed>, Error> {
+    let mut refs = Vec::new();
+    for repository in repositories {
+        let named = store.list_refs_below(repository)?.into_iter();
+        refs.extend(named.filter(|found| {
+            found.name.parse::<Reference>().is_ok_and(|r| r.repository() == *repository && wanted(&r))
+        }));
+    }
+    describe_all(store, refs)
 }
 
 fn describe_all(store: &LocalStore, refs: Vec<RefV1>) -> Result<Vec<Listed>, Error> {
@@ -163,12 +171,13 @@ fn not_found(store: &LocalStore, name: &str) -> Error {
     };
     let error =
         Error::new(ErrorKind::NotFound, format!("Unable to find image '{}' locally", reference.familiar()));
-    let same = |r: &Reference| r.repository() == reference.repository();
+    let repository = reference.repository();
     let tags: Vec<String> = store
-        .list_refs_named(|name| name.parse().is_ok_and(|r| same(&r)))
+        .list_refs_below(&repository)
         .unwrap_or_default()
         .iter()
         .filter_map(|r| r.name.parse::<Reference>().ok())
+        .filter(|r| r.repository() == repository)
         .map(|r| r.familiar())
         .collect();
     match tags.as_slice() {
@@ -206,7 +215,7 @@ pub fn tag(store: &LocalStore, source: &str, name: &str) -> Result<Reference, Er
 pub fn keep_untagged(session: &Session, content: &Content) -> Result<(), Error> {
     let digest = content.top.digest();
     let name = format!("{UNTAGGED}{digest}");
-    if session.store.get_ref(&name)?.is_some() || !session.store.refs_to(&digest)?.is_empty() {
+    if session.store.get_ref(&name)?.is_some() || session.store.is_named(&digest)? {
         // Already kept; a sealed store is still due.
         session.store.seal_batch()?;
         return Ok(());
@@ -218,7 +227,7 @@ pub fn keep_untagged(session: &Session, content: &Content) -> Result<(), Error> 
 /// Forget images that have no name. Returns how many.
 pub fn remove_untagged(store: &LocalStore) -> Result<usize, Error> {
     let mut count = 0;
-    for found in store.list_refs_named(|name| name.starts_with(UNTAGGED))? {
+    for found in store.list_refs_below(UNTAGGED)? {
         count += usize::from(store.delete_ref(&found.name, &Expected::Digest(found.target.digest))?);
     }
     Ok(count)
@@ -253,7 +262,7 @@ pub fn remove(store: &LocalStore, name: &str, force: bool) -> Result<Vec<Removed
         }
     }
     let digest = found.document.digest();
-    if store.refs_to(&digest)?.is_empty() {
+    if !store.is_named(&digest)? {
         out.push(RemovedName::Deleted(digest));
     }
     Ok(out)
@@ -404,11 +413,9 @@ pub async fn push_content(
     let client = (session.registry)()?;
     let source = Arc::new(ImageBlobs::of(&session.store, [content])?);
     let mut mounts = registry::MountHints::new();
-    let beside = |other: &Reference| other.domain() == to.domain() && other.path() != to.path();
-    let named = |name: &str| name.parse().is_ok_and(|other| beside(&other));
-    for found in session.store.list_refs_named(named)? {
+    for found in session.store.list_refs_below(&format!("{}/", to.domain()))? {
         let Ok(other) = found.name.parse::<Reference>() else { continue };
-        if found.kind != KIND_BASE {
+        if found.kind != KIND_BASE || other.path() == to.path() {
             continue;
         }
         if let Some(document) = lookup::document(&session.store, &found.target.digest)? {

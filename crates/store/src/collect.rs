@@ -277,7 +277,10 @@ impl<'s> Collection<'s> {
             Victim::Garbage(object) if self.roots.objects.contains(object) => {}
             Victim::Garbage(object) => {
                 let gone = match object {
-                    Object::Blob(digest) => self.take_blob(&store.blob_path(digest), &digest.hex())?,
+                    Object::Blob(digest) => {
+                        disk::remove_file(&store.named_path(digest))?;
+                        self.take_blob(&store.blob_path(digest), &digest.hex())?
+                    }
                     Object::Snapshot(id) => {
                         taken.shared |= inventory.saved.contains_key(id);
                         self.doomed.push(store.to_trash(&store.snapshot_dir(id))?);

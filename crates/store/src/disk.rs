@@ -269,6 +269,11 @@ pub fn blocks(dir: &Path) -> Result<Vec<(String, u64)>> {
     Ok(measured.collect())
 }
 
+/// How many names there are in `dir`.
+pub fn count(dir: &Path) -> Result<usize> {
+    Ok(open_and_list(dir)?.map_or(0, |(_, names)| names.len()))
+}
+
 fn open_and_list(dir: &Path) -> Result<Option<(OwnedFd, Vec<CString>)>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = match rustix::fs::open(dir, flags, Mode::empty()) {

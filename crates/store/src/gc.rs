@@ -130,6 +130,7 @@ impl LocalStore {
             "cache-v1",
             "index-v1",
             "refs",
+            "named-v1",
             "batches",
             "logs",
             "os-image",

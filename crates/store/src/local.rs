@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Folders directly below the root.
-pub(crate) const FOLDERS: [&str; 17] = [
+pub(crate) const FOLDERS: [&str; 18] = [
     "blobs",
     "blobs/sha256",
     "partial",
@@ -26,6 +26,7 @@ pub(crate) const FOLDERS: [&str; 17] = [
     "cache-v1",
     "index-v1",
     "refs",
+    "named-v1",
     "leases",
     "locks",
     "batches",
@@ -151,6 +152,9 @@ impl LocalStore {
     }
     pub(crate) fn index_path(&self, op_hex: &str) -> PathBuf {
         self.sharded("index-v1", op_hex, "")
+    }
+    pub(crate) fn named_path(&self, digest: &Digest) -> PathBuf {
+        self.sharded("named-v1", &digest.hex(), "")
     }
     pub(crate) fn snapshot_dir(&self, id: &SnapshotId) -> PathBuf {
         self.inner.root.join("snapshots").join(id.as_str())

@@ -9,9 +9,14 @@ use crate::{LocalStore, Result, sealed};
 use digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::Write;
 
 /// Longest escaped name that is used as a file name as it is.
 const LONGEST: usize = 200;
+/// Notes about who points at a blob begin anew where they are longer than this.
+const NOTES: u64 = 64 * 1024;
+/// How the file of a longer one begins.
+const HASHED: &str = "%sha256-";
 
 /// Where a reference points: a descriptor (OCI image spec, descriptor.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,17 +69,36 @@ impl LocalStore {
         self.list_refs_named(|_| true)
     }
 
+    /// The references whose names begin with `prefix`, which must not be empty, by name. The others are not read: a
+    /// store may have many.
+    pub fn list_refs_below(&self, prefix: &str) -> Result<Vec<RefV1>> {
+        // What is escaped depends on no byte but the first. Long names are told by their hash, the start of one by
+        // nothing: those few are read.
+        let start = escape(prefix);
+        self.list_refs_filed(
+            |file| file.starts_with(HASHED) || file.starts_with(&start),
+            |name| name.starts_with(prefix),
+        )
+    }
+
     /// The references whose names are `wanted`, by name. The others are not read: a store may have many.
     pub fn list_refs_named(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<RefV1>> {
+        // Of the longest names, only the files know them.
+        self.list_refs_filed(|file| ref_name(file).is_none_or(|name| wanted(&name)), &wanted)
+    }
+
+    fn list_refs_filed(
+        &self,
+        file_wanted: impl Fn(&str) -> bool,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<RefV1>> {
         let mut out = Vec::new();
         for file in disk::names(&self.path("refs"))? {
-            // Of the longest names, only the files know them.
-            if ref_name(&file).is_some_and(|name| !wanted(&name)) {
-                continue;
+            if file_wanted(&file) {
+                let bytes = disk::read_optional(&self.path("refs").join(file))?;
+                let found = bytes.and_then(|b| sealed::decode::<RefV1>(&b).ok());
+                out.extend(found.filter(|r| wanted(&r.name)));
             }
-            let bytes = disk::read_optional(&self.path("refs").join(file))?;
-            let found = bytes.and_then(|b| sealed::decode::<RefV1>(&b).ok());
-            out.extend(found.filter(|r| wanted(&r.name)));
         }
         out.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(out)
@@ -92,9 +116,36 @@ impl LocalStore {
         Ok(out)
     }
 
+    /// Whether a reference points at a blob. Where it has one, others are read only if nobody has noted that.
+    pub fn is_named(&self, digest: &Digest) -> Result<bool> {
+        let notes = disk::read_optional(&self.named_path(digest))?.unwrap_or_default();
+        let notes = String::from_utf8_lossy(&notes);
+        for file in notes.lines().rev().filter(|file| ref_name(file).is_some() || is_hashed(file)) {
+            // What can't be read is for those who look at all of them.
+            let bytes = std::fs::read(self.path("refs").join(file));
+            let record = bytes.ok().and_then(|bytes| sealed::decode::<RefV1>(&bytes).ok());
+            if record.is_some_and(|r| r.target.digest == *digest) {
+                return Ok(true);
+            }
+        }
+        Ok(!self.refs_to(digest)?.is_empty())
+    }
+
+    /// Note that a reference points at a blob. Nobody relies on it, so failing does not matter.
+    fn note_named(&self, digest: &Digest, file: &str) {
+        let path = self.named_path(digest);
+        let _ = disk::ensure_dir(&self.path("named-v1"));
+        let Ok(mut notes) = disk::with_parent(&path, || disk::open_or_create(&path)) else { return };
+        if notes.metadata().is_ok_and(|meta| meta.len() > NOTES) {
+            let _ = notes.set_len(0);
+        }
+        // Apart from a line that a full disk cut short.
+        let _ = notes.write_all(format!("\n{file}\n").as_bytes());
+    }
+
     /// How many references there are.
     pub fn count_refs(&self) -> Result<usize> {
-        Ok(disk::names(&self.path("refs"))?.len())
+        disk::count(&self.path("refs"))
     }
 
     /// What all references point at.
@@ -217,6 +268,7 @@ impl LocalStore {
         }
         // A collection that has looked at the references already learns of this one by the line.
         self.hold_guarded(&[Held::Blob(record.target.digest), Held::Named(record.target.digest)], &shared)?;
+        self.note_named(&record.target.digest, &file_name(name)?);
         disk::write_atomic(&tmp, &path, &bytes, Durability::Synced)?;
         Ok(record)
     }
@@ -269,6 +321,14 @@ fn file_name(name: &str) -> Result<String> {
     if name.is_empty() || name.len() > 4096 || name.contains('\0') {
         return Err(Error::RefName(name.chars().take(100).collect()));
     }
+    let mut out = escape(name);
+    if out.len() > LONGEST {
+        out = format!("{HASHED}{}", Digest::of(name.as_bytes()).hex());
+    }
+    Ok(out)
+}
+
+fn escape(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 8);
     for (i, b) in name.bytes().enumerate() {
         match b {
@@ -277,15 +337,12 @@ fn file_name(name: &str) -> Result<String> {
             _ => out.push_str(&format!("%{b:02X}")),
         }
     }
-    if out.len() > LONGEST {
-        out = format!("%sha256-{}", Digest::of(name.as_bytes()).hex());
-    }
-    Ok(out)
+    out
 }
 
 /// The name that a file of `refs` stands for, where the file's name tells it.
 pub(crate) fn ref_name(file: &str) -> Option<String> {
-    if file.starts_with("%sha256-") {
+    if is_hashed(file) {
         return None;
     }
     let mut out = Vec::with_capacity(file.len());
@@ -297,6 +354,10 @@ pub(crate) fn ref_name(file: &str) -> Option<String> {
         out.extend_from_slice(rest.as_bytes());
     }
     String::from_utf8(out).ok().filter(|name| file_name(name).is_ok_and(|f| f == file))
+}
+
+fn is_hashed(file: &str) -> bool {
+    file.strip_prefix(HASHED).is_some_and(|hex| digest::from_hex(hex).is_some())
 }
 
 /// Sixty-four digits for a file that is set aside, as blobs have them.

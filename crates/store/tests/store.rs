@@ -281,6 +281,9 @@ fn references_are_found_by_name_and_by_target() {
     assert_eq!(names(store.list_refs_named(|n| n.starts_with("x/")).unwrap()), ["x/a:1", "x/b:1"]);
     // Its file does not tell the name.
     assert_eq!(names(store.list_refs_named(|n| n.starts_with("long/")).unwrap()), [long.as_str()]);
+    assert_eq!(names(store.list_refs_below("x/").unwrap()), ["x/a:1", "x/b:1"]);
+    assert_eq!(names(store.list_refs_below("x/a").unwrap()), ["x/a:1"]);
+    assert_eq!(names(store.list_refs_below("long/long").unwrap()), [long.as_str()]);
     assert_eq!(names(store.refs_to(&a).unwrap()), [long.as_str(), "x/a:1"]);
     assert_eq!(names(store.refs_to(&b).unwrap()), ["x/b:1", "y:1"]);
     assert_eq!(names(store.refs_to(&Digest::of(b"none")).unwrap()), [""; 0]);
@@ -292,6 +295,41 @@ fn references_are_found_by_name_and_by_target() {
     fs::create_dir(root.join("refs/folder")).unwrap();
     assert_eq!(names(store.refs_to(&a).unwrap()), [long.as_str(), "x/a:1"]);
     assert_eq!(store.count_refs().unwrap(), 6);
+}
+
+#[test]
+fn notes_about_names_are_no_more_than_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("s");
+    let store = open(&root);
+    let (a, n) = store.put_blob(b"{}").unwrap();
+    let (b, m) = store.put_blob(b"{ }").unwrap();
+    let long = "long/".repeat(300);
+    let set = |name: &str, digest, size| {
+        store.set_ref(name, target(digest, size), "image", &Expected::Any).unwrap();
+    };
+    let named = || [a, b].map(|digest| store.is_named(&digest).unwrap());
+    assert_eq!(named(), [false, false]);
+    set("x:1", a, n);
+    set(&long, a, n);
+    store.delete_ref("x:1", &Expected::Any).unwrap();
+    assert_eq!(named(), [true, false]);
+    // It points elsewhere now, and the note is still there.
+    set(&long, b, m);
+    assert_eq!(named(), [false, true]);
+    // Written by an older program, or on a full disk.
+    fs::remove_dir_all(root.join("named-v1")).unwrap();
+    assert_eq!(named(), [false, true]);
+    set("x:1", a, n);
+    let hex = a.hex();
+    let note = root.join("named-v1").join(&hex[..2]).join(&hex);
+    assert_eq!(fs::read_to_string(&note).unwrap(), "\nx%3A1\n");
+    fs::write(&note, b"../../format\n\xff\n%sha256-..\nx%3A1").unwrap();
+    assert_eq!(named(), [true, true]);
+    // They don't grow for ever.
+    fs::write(&note, vec![b'\n'; 100_000]).unwrap();
+    set("y:1", a, n);
+    assert_eq!(fs::read_to_string(&note).unwrap(), "\ny%3A1\n");
 }
 
 #[test]
@@ -426,7 +464,9 @@ fn collection_keeps_exactly_what_is_reachable() {
     reader.delete_ref("kept", &Expected::Any).unwrap();
     drop(reader);
     world.open("b").gc(&GcPolicy::ALL).unwrap();
-    for folder in ["blobs", "snapshots", "layers-v1", "cache-v1", "index-v1", "batches", "trash", "locks"] {
+    for folder in
+        ["blobs", "snapshots", "layers-v1", "cache-v1", "index-v1", "named-v1", "batches", "trash", "locks"]
+    {
         assert_eq!(files_below(&world.dir.path().join("s").join(folder)), 0, "{folder}");
     }
 }

@@ -17,7 +17,10 @@ pub fn run(global: &Global, args: &ImagesArgs) -> Result<ExitCode, Error> {
     };
     let mut rows = match wanted.is_empty() {
         true => images::list(&session.store)?,
-        false => images::list_named(&session.store, is_wanted)?,
+        false => {
+            let repositories = wanted.iter().map(oci::Reference::repository).collect();
+            images::list_named(&session.store, &repositories, is_wanted)?
+        }
     };
     for filter in &args.filter {
         let kind = |r: &Listed| if r.kind == images::KIND_BASE { "base" } else { "derived" };
