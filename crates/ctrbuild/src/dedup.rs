@@ -39,7 +39,7 @@ struct Candidate {
 }
 
 /// Keep equal files of all layers once that no running process uses. Blocks, for as long as it takes to read the names of
-/// all files and the content of those that may be equal.
+/// all files and the content of those that may be equal. What there is no room for stays as it is.
 pub fn deduplicate(store: &LocalStore) -> Result<Deduplicated, Error> {
     let mut done = Deduplicated::default();
     let ids = store.idle_snapshots()?;
@@ -97,12 +97,19 @@ fn share(
     if bytes < WORTH {
         return Ok(());
     }
-    let active = store.prepare()?;
+    // On a full disk there is no room for links, which must not keep a collection from what it is for.
+    let active = match store.prepare() {
+        Err(store::Error::NoSpace { .. }) => return Ok(()),
+        other => other?,
+    };
     let sources: Vec<SnapshotId> = sources.into_iter().cloned().collect();
     let all: Vec<SnapshotId> = sources.iter().chain([id]).cloned().collect();
     // Links change files, which whoever reads them at that moment would take for a sign of damage.
     let Some(idle) = store.idle(&all)? else { return Ok(()) };
-    let linked = mirror::link(&files, &active.upper(), &instead)?;
+    let linked = match mirror::link(&files, &active.upper(), &instead) {
+        Err(e) if e.is_no_space() => return Ok(()),
+        other => other?,
+    };
     idle.exchange(id, &active, &sources)?;
     drop(idle);
     done.layers += 1;
