@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The layout this program writes. A store with another number is refused.
 const FORMAT: u32 = 1;
-/// Under which name the first format file is written.
+/// Under which name a format file is written.
 const FRESH: &str = "format.new";
 /// There is no store here any more: it is at `place`.
 const MOVED: &str = "moved";
@@ -90,22 +90,14 @@ impl FormatV1 {
         Ok(self.read_only_compatible.is_empty())
     }
 
-    /// Write it whole and durably, in place of any that is there.
+    /// Write it whole and durably, in place of any that is there and of what is left of an attempt that was killed. One
+    /// process at a time, which the collection lock of `root` sees to.
     pub fn write(&self, root: &Path) -> Result<()> {
-        self.write_through(root, &format!("format.{}", disk::random_hex()?))
-    }
-
-    /// Write the first one of a store, in place of what is left of an attempt that was killed. One process at a time.
-    pub fn make(&self, root: &Path) -> Result<()> {
         disk::remove_file(&root.join(FRESH))?;
-        self.write_through(root, FRESH)
-    }
-
-    fn write_through(&self, root: &Path, name: &str) -> Result<()> {
         let path = root.join("format");
         let mut bytes =
             serde_json::to_vec(self).map_err(|source| Error::Malformed { path: path.clone(), source })?;
         bytes.push(b'\n');
-        disk::write_atomic(&root.join(name), &path, &bytes, Durability::Synced)
+        disk::write_atomic(&root.join(FRESH), &path, &bytes, Durability::Synced)
     }
 }

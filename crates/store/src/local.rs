@@ -246,6 +246,6 @@ fn create(root: &Path) -> Result<FormatV1> {
     }
     let format = FormatV1::current();
     // The format file comes last: where it exists, so does everything else.
-    format.make(root)?;
+    format.write(root)?;
     Ok(format)
 }

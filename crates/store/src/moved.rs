@@ -54,9 +54,20 @@ pub(crate) fn follow(root: &Path) -> Result<(PathBuf, Option<FormatV1>)> {
 
 /// A move that was ended by force after its decisive step: the copy is the store by now.
 fn finish_copy(old: &Path, new: &Path) -> Result<()> {
-    match FormatV1::read(new)?.map(|f| f.role()) {
-        Some(Role::CopyOf(of)) if same_folder(&of, old) => FormatV1::current().write(new),
-        _ => Ok(()),
+    let unfinished = || -> Result<bool> {
+        let role = FormatV1::read(new)?.map(|f| f.role());
+        Ok(matches!(role, Some(Role::CopyOf(of)) if same_folder(&of, old)))
+    };
+    if !unfinished()? {
+        return Ok(());
+    }
+    // Held by the mover as long as it lives, and by one at a time of those that come along afterwards.
+    let path = new.join("gc.lock");
+    let lock = disk::open_or_create(&path).at("create", &path)?;
+    retry(|| lock.lock()).at("lock", &path)?;
+    match unfinished()? {
+        true => FormatV1::current().write(new),
+        false => Ok(()),
     }
 }
 
