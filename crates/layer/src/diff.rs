@@ -191,7 +191,7 @@ fn fate(dir: &OwnedFd, name: &CString, before: Option<&Stamp>) -> rustix::io::Re
 }
 
 /// A mark that something below is deleted. No right is needed for this device.
-fn whiteout(dir: &OwnedFd, name: &CString) -> rustix::io::Result<()> {
+pub(crate) fn whiteout(dir: &OwnedFd, name: &CString) -> rustix::io::Result<()> {
     rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
 }
 

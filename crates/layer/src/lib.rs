@@ -4,6 +4,7 @@
 //! - [`unpack`]: a layer tar becomes such a folder, independent of the layers below it;
 //! - [`settle`]: what a layer leaves to those below it;
 //! - [`stack`]: layers copied into one folder where overlay is refused; [`diff`]: such a folder, changed, as a layer;
+//! - [`squash`]: several layers as one;
 //! - [`mirror`]: folders copied, compared and linked as they are, mark for mark;
 //! - [`extract`]: an archive is extracted into an existing root file system;
 //! - [`compress`], [`decompress`]: gzip, zstd and what else archives come in;
@@ -28,7 +29,9 @@ pub mod mirror;
 pub mod pack;
 mod pax;
 mod read;
+mod record;
 pub mod settle;
+pub mod squash;
 pub mod stack;
 mod stream;
 pub mod tree;

@@ -82,7 +82,7 @@ impl Stamp {
 }
 
 /// One name of a merged folder.
-enum Merged {
+pub(crate) enum Merged {
     /// The folders that make it up, the topmost first; the flag says that what lies further down is hidden.
     Dir(Vec<PathBuf>, bool),
     Leaf(Box<Stat>, PathBuf),
@@ -91,7 +91,7 @@ enum Merged {
 }
 
 /// The names in a folder that is merged of `dirs`, the topmost first, by the rules of overlay.
-fn merge(dirs: &[PathBuf], marks: Marks) -> Result<BTreeMap<CString, Merged>> {
+pub(crate) fn merge(dirs: &[PathBuf], marks: Marks) -> Result<BTreeMap<CString, Merged>> {
     let mut out: BTreeMap<CString, Merged> = BTreeMap::new();
     for dir in dirs {
         let fd = fsat::open(dir, DIR, Mode::empty()).at_path("open", dir)?;

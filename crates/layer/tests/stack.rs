@@ -196,6 +196,18 @@ proptest! {
             prop_assert_eq!(timeless(&seen[1]), timeless(&expected));
             stack.insert(0, upper);
         }
+        // Both layers as one mean the same, and have no mark in vain.
+        let one = folders.make("one");
+        let paths: Vec<&Path> = stack.iter().map(PathBuf::as_path).collect();
+        layer::squash::squash(&paths[..2], &paths[2..], &one, MARKS).unwrap();
+        let (two, merged) = (folders.make("two"), folders.make("merged"));
+        copy(&paths, &two, MARKS, Purpose::View).unwrap();
+        copy(&[&one, paths[2]], &merged, MARKS, Purpose::View).unwrap();
+        prop_assert_eq!(listing(&merged), listing(&two));
+        for line in listing(&one).iter().filter(|line| line.contains(" 20000 ")) {
+            let name = line.split(' ').next().unwrap();
+            prop_assert!(paths[2].join(name).symlink_metadata().is_ok(), "a mark in vain: {}", line);
+        }
     }
 }
 
