@@ -159,6 +159,7 @@ impl<'s> Collection<'s> {
         collection.roots.note(store, lines)?;
         let targets = store.ref_targets(Unreadable::Stop)?;
         collection.roots.add_named(store, targets)?;
+        collection.roots.add_containers(store, store.containers_for_roots(Unreadable::Stop)?)?;
         Ok(collection)
     }
 

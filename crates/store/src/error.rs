@@ -60,6 +60,9 @@ pub enum Error {
     /// A reference was changed by someone else.
     #[error("reference `{name}` points at {found}, not at {expected}")]
     RefConflict { name: String, expected: String, found: String },
+    /// A container can't be called so.
+    #[error("a container cannot be called `{name}`: {reason}")]
+    ContainerName { name: String, reason: &'static str },
     /// A reference name that cannot be stored.
     #[error("`{0}` cannot be a reference name")]
     RefName(String),
@@ -86,6 +89,9 @@ impl Error {
                 Some("run `ctrbuild store move` to it again, or delete it: the store is where it was")
             }
             Error::Format { .. } => Some("use a newer ctrbuild, or another folder for the store"),
+            Error::ContainerName { .. } => Some(
+                "take another name: letters, digits, `_`, `.` and `-`; `ctrbuild containers` lists those in use",
+            ),
             Error::ReadOnly { .. } => Some("a newer ctrbuild upgraded this store; use that one to change it"),
             Error::Io { source, .. } => match Errno::from_io_error(source) {
                 Some(Errno::MFILE | Errno::NFILE) => Some("raise the limit of open files (`ulimit -n`)"),

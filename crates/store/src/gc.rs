@@ -136,6 +136,7 @@ impl LocalStore {
             "os-image",
             "partial",
             "quarantine",
+            "containers-v1",
         ] {
             bytes += disk::tree_usage(&self.path(folder)).bytes;
         }

@@ -18,6 +18,7 @@ mod batch;
 mod blob;
 mod cache;
 mod collect;
+mod containers;
 mod disk;
 mod error;
 mod format;
@@ -40,6 +41,7 @@ mod verify;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use cache::{OpHash, RecordV1};
+pub use containers::{ContainerGuard, ContainerName, ContainerV1};
 pub use error::Error;
 pub use gc::{GcPolicy, GcReport, Kind, Kinds, Removed, Usage};
 pub use idle::Idle;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Folders directly below the root.
-pub(crate) const FOLDERS: [&str; 18] = [
+pub(crate) const FOLDERS: [&str; 19] = [
     "blobs",
     "blobs/sha256",
     "partial",
@@ -35,6 +35,7 @@ pub(crate) const FOLDERS: [&str; 18] = [
     "quarantine",
     "mounts",
     "logs",
+    "containers-v1",
 ];
 
 /// What the store takes from its surroundings.

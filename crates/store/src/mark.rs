@@ -67,6 +67,7 @@ impl LocalStore {
         let mut roots = Roots::new(unreadable);
         roots.note(self, Journal::default().read(self)?)?;
         roots.add_named(self, self.ref_targets(Unreadable::Skip)?)?;
+        roots.add_containers(self, self.containers_for_roots(Unreadable::Skip)?)?;
         Ok(roots)
     }
 

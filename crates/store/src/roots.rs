@@ -5,7 +5,7 @@
 use crate::lease::Held;
 use crate::mark::{EntryId, Object};
 use crate::reach::{Reached, Unreadable};
-use crate::{LocalStore, Result};
+use crate::{ContainerV1, LocalStore, Result};
 use digest::{DiffId, Digest};
 use std::collections::HashSet;
 
@@ -31,6 +31,13 @@ impl Roots {
         self.entries.extend(self.reached.layers.iter().copied().map(EntryId::Layer));
         let held = |d: &&Digest| self.held.contains(&Held::Blob(**d));
         self.watched = self.reached.unread.iter().filter(held).copied().collect();
+        Ok(())
+    }
+
+    /// Add what working containers keep: their images and their own layers.
+    pub fn add_containers(&mut self, store: &LocalStore, containers: Vec<ContainerV1>) -> Result<()> {
+        self.add_named(store, containers.iter().filter_map(|c| c.image).collect())?;
+        self.objects.extend(containers.into_iter().flat_map(|c| c.layers).map(Object::Snapshot));
         Ok(())
     }
 

@@ -50,6 +50,9 @@ pub enum Finding {
     UselessLayer { diff_id: DiffId },
     /// The record of a reference is damaged. Nothing is collected while there is one.
     MalformedRef { file: String },
+    /// A working container can't be used: its record is damaged, or layers of its own are lost. Nothing is collected
+    /// while there is a damaged record.
+    DamagedContainer { id: String, reason: String },
     /// An image whose manifest is here lacks its configuration.
     LostConfig { name: String, digest: Digest },
     /// Others may have changed what is in the store, and not all of it has a digest that would tell.
@@ -100,7 +103,21 @@ impl LocalStore {
         self.verify_snapshots(options, check, &mut report)?;
         self.verify_records(options, &mut report)?;
         self.verify_refs(options, &mut report)?;
+        self.verify_containers(options, &mut report)?;
         Ok(report)
+    }
+
+    fn verify_containers(&self, options: VerifyOptions, report: &mut VerifyReport) -> Result<()> {
+        for (id, reason) in self.damaged_containers()? {
+            if matches!(options, VerifyOptions::Repair) {
+                self.check_writable()?;
+                // Its changes can't be told any more, or are gone.
+                self.set_aside_container(&id)?;
+                report.repaired += 1;
+            }
+            report.findings.push(Finding::DamagedContainer { id, reason });
+        }
+        Ok(())
     }
 
     /// The store's folders belong to its user, and nobody else writes to them.

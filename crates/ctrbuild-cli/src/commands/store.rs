@@ -101,6 +101,7 @@ fn words(finding: &Finding) -> String {
         Finding::UselessRecord { key } => format!("cache record {key} has lost what it needs"),
         Finding::UselessLayer { diff_id } => format!("layer {diff_id} has neither files nor blobs"),
         Finding::MalformedRef { file } => format!("malformed reference {file}"),
+        Finding::DamagedContainer { id, reason } => format!("damaged container {id}: {reason}"),
         Finding::DanglingRef { name, digest } => format!("{name} points at {digest}, which is not there"),
         Finding::LostConfig { name, digest } => format!("{name} has lost its configuration {digest}"),
         Finding::Exposed { path, reason } => format!("untrusted: {}: {reason}", path.display()),
