@@ -1,5 +1,6 @@
 //! Exec ops: one process in a sandbox, on a fresh snapshot.
 
+pub(crate) mod attached;
 pub(crate) mod foreign;
 mod mounts;
 
@@ -12,6 +13,7 @@ use crate::outside::Outside;
 use crate::snapshotter::Prepared;
 use crate::ssh::{Forwarding, SshAgent};
 use crate::{LocalWorker, passwd, store_error};
+use attached::Attached;
 use graph::{ExecOp, MountKind, NetworkMode, Op, PathSelector, SecurityMode, StepLimits, Vertex};
 use sandbox::{
     Access, Exit, Identity, Limits, Mount, Network, SandboxSpec, Security, Status, Stdio, Usage, hosts_file,
@@ -130,7 +132,7 @@ pub async fn run(worker: Arc<LocalWorker>, job: Job) -> Result<Vec<SnapshotId>, 
         let cancelled = Arc::new(AtomicBool::new(false));
         let mut guard = KillOnDrop { killer: None, cancelled: cancelled.clone() };
         let (w, j, c) = (worker.clone(), job.clone(), cancelled.clone());
-        let (running, mut layers) = par::blocking(move || start(&w, &j, &c)).await?;
+        let (running, mut layers) = par::blocking(move || start(&w, &j, &c, None)).await?;
         guard.killer = Some(running.child.killer().map_err(io)?);
         let (w, j) = (worker.clone(), job.clone());
         let ended = par::blocking(move || finish(&w, &j, running, &cancelled)).await;
@@ -168,6 +170,7 @@ fn start(
     worker: &LocalWorker,
     job: &Job,
     cancelled: &AtomicBool,
+    attached: Option<Attached>,
 ) -> Result<(Running, Vec<SnapshotId>), ErrorKind> {
     let vertex = job.graph.get(job.vertex);
     let exec = exec_of(vertex)?;
@@ -272,13 +275,22 @@ fn start(
     spec.limits = limits(&exec.uncached.limits);
     spec.emulator = foreign::emulator(&vertex.platform);
 
-    let (stdout, stdout_end) = pipe()?;
-    let (stderr, stderr_end) = pipe()?;
-    let child = worker
-        .runtime()?
-        .spawn(spec, Stdio { stdout: stdout_end, stderr: stderr_end })
-        .map_err(|e| spawn_failed(worker.store(), e, vertex, exec))?;
-    let pumps = [(stdout, LogStream::Stdout), (stderr, LogStream::Stderr)]
+    let mut ends = Vec::new();
+    let output = match attached {
+        Some(streams) => {
+            spec.input = streams.input;
+            streams.output
+        }
+        None => {
+            let (stdout, stdout_end) = pipe()?;
+            let (stderr, stderr_end) = pipe()?;
+            ends.extend([(stdout, LogStream::Stdout), (stderr, LogStream::Stderr)]);
+            Stdio { stdout: stdout_end, stderr: stderr_end }
+        }
+    };
+    let child =
+        worker.runtime()?.spawn(spec, output).map_err(|e| spawn_failed(worker.store(), e, vertex, exec))?;
+    let pumps = ends
         .into_iter()
         .map(|(from, stream)| {
             let (log, observer, v) = (log.clone(), job.observer.clone(), job.vertex);

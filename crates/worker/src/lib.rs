@@ -31,6 +31,7 @@ mod ssh;
 mod transfer;
 
 pub use egress::{AllowList, AllowListError};
+pub use exec::attached::{Attached, AttachedStep};
 pub use exec::foreign::emulator;
 pub use exec::{DefaultNetwork, Isolation};
 pub use export::{TarRoot, export_folder, export_tar};

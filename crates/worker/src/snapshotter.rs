@@ -203,6 +203,33 @@ impl Snapshotter {
         Ok(Tree { root: self.view(layers)?.root().map_err(io)?, kind: TreeKind::Layers })
     }
 
+    /// The topmost `changes` layers of a stack as one layer that means the same on top of the others.
+    pub fn squash(&self, base: &[SnapshotId], changes: &[SnapshotId]) -> Result<SnapshotId, ErrorKind> {
+        let (uppers, lowers) = (folders(&self.store, changes)?, folders(&self.store, base)?);
+        let active = self.store.prepare().map_err(|e| store_error(&e))?;
+        layer::squash::squash(&as_paths(&uppers), &as_paths(&lowers), &active.upper(), marks())
+            .map_err(|e| layer_error("", &e))?;
+        self.store.commit(active, SnapshotMeta::default()).map_err(|e| store_error(&e))
+    }
+
+    /// Copy the files of a stack to the empty folder `dest`, to be worked on by anybody. What [`Snapshotter::take_in`]
+    /// needs to know later is returned as text.
+    pub fn lay_out(&self, layers: &[SnapshotId], dest: &Path) -> Result<String, ErrorKind> {
+        let lowers = folders(&self.store, layers)?;
+        let record = layer::stack::copy(&as_paths(&lowers), dest, marks(), Purpose::Work);
+        record.map(|r| r.to_text()).map_err(|e| layer_error("", &e))
+    }
+
+    /// What was changed in a copy since it was laid out, as a layer. The copy, on the store's file system, is useless
+    /// afterwards.
+    pub fn take_in(&self, copy: &Path, record: &str) -> Result<SnapshotId, ErrorKind> {
+        let record = Record::from_text(record)
+            .ok_or_else(|| ErrorKind::other("what is known of the mounted files is damaged"))?;
+        let active = self.store.prepare().map_err(|e| store_error(&e))?;
+        layer::diff::extract(copy, &record, &active.upper(), marks()).map_err(|e| layer_error("", &e))?;
+        self.store.commit(active, SnapshotMeta::default()).map_err(|e| store_error(&e))
+    }
+
     /// A snapshot of all the files of a stack, made once for each stack. It is nobody's layer: it goes when it was
     /// not used for long.
     fn merged(&self, layers: &[SnapshotId], lowers: &[PathBuf]) -> Result<SnapshotId, ErrorKind> {
@@ -227,6 +254,10 @@ impl Snapshotter {
         store.cache_put(&key, RecordV1::of(vec![id.clone()])).map_err(|e| store_error(&e))?;
         Ok(id)
     }
+}
+
+fn as_paths(paths: &[PathBuf]) -> Vec<&Path> {
+    paths.iter().map(PathBuf::as_path).collect()
 }
 
 fn as_folders(paths: &[PathBuf]) -> Vec<Folder<'_>> {
