@@ -1,5 +1,9 @@
 //! Arguments, in the manner of `docker buildx`. One struct a command.
 
+mod containers;
+
+pub use containers::*;
+
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -100,6 +104,28 @@ pub enum Command {
     Save(SaveArgs),
     /// Make an image from a tar of a root file system
     Import(ImportArgs),
+    /// Make a working container of an image; prints its name
+    From(FromArgs),
+    /// Run a command in a container; what it changes stays there
+    Run(RunArgs),
+    /// Copy files into a container
+    Copy(CopyArgs),
+    /// As `copy`; archives are unpacked and URLs fetched
+    Add(CopyArgs),
+    /// Change what a container is committed with
+    Config(Box<ConfigArgs>),
+    /// Lay out a container's files in a folder; prints its path
+    Mount(MountArgs),
+    /// Take in what was changed in the folder of `mount`
+    #[command(alias = "unmount")]
+    Umount(UmountArgs),
+    /// List containers
+    Containers(ContainersArgs),
+    /// Remove containers
+    #[command(alias = "delete")]
+    Rm(RmArgs),
+    /// Make an image of a container; prints its id
+    Commit(CommitArgs),
     /// Base operating system images
     #[command(subcommand)]
     OsImage(OsImage),
@@ -130,6 +156,8 @@ impl Command {
                 | Command::History(_)
                 | Command::Inspect { .. }
                 | Command::Tag { .. }
+                | Command::Config(_)
+                | Command::Containers(_)
                 | Command::Debug(_)
                 | Command::Login(_)
                 | Command::Logout(_)

@@ -99,7 +99,7 @@ fn recipe_error(e: &dockerfile::RecipeError) -> Error {
     error
 }
 
-fn parse(recipe: &Recipe) -> Result<dockerfile::Parsed, Error> {
+pub(crate) fn parse(recipe: &Recipe) -> Result<dockerfile::Parsed, Error> {
     let source = diagnostic::SourceFile::new(recipe.name.clone(), recipe.text.clone());
     let parsed = dockerfile::parse(source);
     match parsed.first_error() {

@@ -8,6 +8,7 @@
 mod blobs;
 mod build;
 mod compose;
+pub mod containers;
 mod context;
 pub mod dedup;
 mod error;

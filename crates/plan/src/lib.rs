@@ -26,6 +26,7 @@ mod suggest;
 pub use limits::StepSelector;
 pub use request::*;
 pub use source::{git_reference, is_git_url, is_http_url};
+pub use state::DEFAULT_PATH;
 
 use dockerfile::instruction::{Lines, Recipe};
 use graph::{Graph, VertexRef};

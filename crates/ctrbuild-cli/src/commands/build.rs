@@ -239,7 +239,7 @@ fn allow_net(places: &[String]) -> Result<Option<worker::AllowList>, Error> {
 /// Everything that the arguments, the environment and the context say.
 pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Error> {
     let secrets = secrets(&args.secret)?;
-    let remote = RemoteFiles::new(session, secrets.clone(), git_settings(args));
+    let remote = RemoteFiles::new(session, secrets.clone(), git_settings(git_agent(args)));
     let (context, recipe) = context(session, &remote, args)?;
     let mut names: Vec<Reference> = Vec::new();
     for tag in &args.tag {
@@ -337,14 +337,7 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
         secrets,
         names,
         outputs,
-        pull: match args.pull.as_deref() {
-            None | Some("false" | "missing") => PullPolicy::IfMissing,
-            Some("true" | "always") => PullPolicy::Always,
-            Some("never") => PullPolicy::Never,
-            Some(other) => {
-                return Err(usage(format!("--pull={other} is not known")).hint("true, false or never"));
-            }
-        },
+        pull: pull_policy(args.pull.as_deref())?,
         cache: if args.no_cache { CacheMode::Ignore } else { CacheMode::Use },
         cache_from: args.cache_from.iter().map(|c| CacheSource::parse(c)).collect::<Result<_, _>>()?,
         cache_to: args.cache_to.iter().map(|c| CacheTarget::parse(c)).collect::<Result<_, _>>()?,
@@ -358,10 +351,27 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
         },
         parallel: args.jobs.unwrap_or_else(machine::processors).max(1),
         remote: Arc::new(remote),
-        runtime: Arc::new(|| {
-            sandbox::Runtime::new()
-                .map_err(|e| solver::ErrorKind::Other { message: ctrbuild::chain(&e), hint: e.hint() })
-        }),
+        runtime: runtime(),
+    })
+}
+
+/// How the sandbox is started.
+pub fn runtime() -> ctrbuild::Runtime {
+    Arc::new(|| {
+        sandbox::Runtime::new()
+            .map_err(|e| solver::ErrorKind::Other { message: ctrbuild::chain(&e), hint: e.hint() })
+    })
+}
+
+/// What `--pull` says.
+pub fn pull_policy(text: Option<&str>) -> Result<PullPolicy, Error> {
+    Ok(match text {
+        None | Some("false" | "missing") => PullPolicy::IfMissing,
+        Some("true" | "always") => PullPolicy::Always,
+        Some("never") => PullPolicy::Never,
+        Some(other) => {
+            return Err(usage(format!("--pull={other} is not known")).hint("true, false or never"));
+        }
     })
 }
 
@@ -380,7 +390,7 @@ fn recipe(global: &Global, args: &BuildArgs) -> Result<Recipe, Error> {
         return Recipe::find(&ContextSpec::Folder(folder), file);
     }
     let session = machine::session(global)?;
-    let remote = RemoteFiles::new(&session, secrets(&args.secret)?, git_settings(args));
+    let remote = RemoteFiles::new(&session, secrets(&args.secret)?, git_settings(git_agent(args)));
     Ok(context(&session, &remote, args)?.1)
 }
 
@@ -449,7 +459,7 @@ fn git_agent(args: &BuildArgs) -> Option<PathBuf> {
 }
 
 /// What git takes from the environment.
-fn git_settings(args: &BuildArgs) -> GitSettings {
+pub fn git_settings(agent: Option<PathBuf>) -> GitSettings {
     let proxies = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"]
         .iter()
         .flat_map(|n| [n.to_string(), n.to_ascii_uppercase()])
@@ -460,7 +470,7 @@ fn git_settings(args: &BuildArgs) -> GitSettings {
         proxies: proxies.collect(),
         authorities: std::env::var_os("SSL_CERT_FILE").map(PathBuf::from),
         ssh: SshSettings {
-            agent: git_agent(args),
+            agent,
             known_hosts: known_hosts.into_iter().chain(["/etc/ssh/ssh_known_hosts".into()]).collect(),
         },
         ..GitSettings::default()

@@ -1,14 +1,20 @@
 //! The commands, one file each.
 
+mod attach;
 mod build;
 mod build_limits;
 mod build_network;
 mod call;
 mod check;
+mod commit;
+mod config;
+mod containers;
+mod copy;
 mod debug;
 mod df;
 mod fmt;
 mod fmt_diff;
+mod from;
 mod history;
 mod images;
 mod import;
@@ -21,17 +27,21 @@ mod lint_since;
 mod load;
 mod login;
 mod lsp;
+mod mount;
 mod os_image;
 mod plan;
 mod prune;
 mod pull;
 mod push;
 mod reviewed;
+mod rm;
 mod rmi;
+mod run_in;
 mod save;
 mod shell;
 mod store;
 mod tag;
+mod working;
 
 use crate::args::{Command, CompressionArgs, Global};
 use ctrbuild::{Compression, Error, ErrorKind};
@@ -57,6 +67,16 @@ pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Load(args) => load::run(global, &args),
         Command::Save(args) => save::run(global, &args),
         Command::Import(args) => import::run(global, &args),
+        Command::From(args) => from::run(global, &args),
+        Command::Run(args) => run_in::run(global, &args),
+        Command::Copy(args) => copy::run(global, &args, copy::Kind::Copy),
+        Command::Add(args) => copy::run(global, &args, copy::Kind::Add),
+        Command::Config(args) => config::run(global, &args),
+        Command::Mount(args) => mount::mount(global, &args),
+        Command::Umount(args) => mount::umount(global, &args),
+        Command::Containers(args) => containers::run(global, &args),
+        Command::Rm(args) => rm::run(global, &args),
+        Command::Commit(args) => commit::run(global, &args),
         Command::OsImage(command) => os_image::run(global, &command),
         Command::Df => df::run(global),
         Command::Prune(args) => prune::run(global, &args),

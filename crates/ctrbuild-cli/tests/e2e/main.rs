@@ -5,6 +5,7 @@
 
 mod build;
 mod cache;
+mod containers;
 mod errors;
 mod examples;
 mod images;

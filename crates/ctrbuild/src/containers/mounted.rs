@@ -1,0 +1,77 @@
+//! Containers whose files lie in a folder for a while, where any program of the host can work on them.
+//!
+//! It is a copy, since a mount would outlive a process that is killed: `mount` lays it out in the container's own
+//! folder, and `umount` makes a layer of what was changed.
+
+use super::{Container, Setup, bench};
+use crate::{BuildObserver, Error, ErrorKind, Session};
+use std::path::{Path, PathBuf};
+
+/// What is known of the copy, beside it.
+const RECORD: &str = "record";
+const FILES: &str = "files";
+
+/// Whether its files are laid out.
+pub fn is_mounted(container: &Container) -> bool {
+    container.guard.tree().exists()
+}
+
+/// Where the files are in a container's copy, if there is one.
+pub(super) fn files_in(tree: &Path) -> Option<PathBuf> {
+    Some(tree.join(FILES)).filter(|files| files.exists())
+}
+
+/// Lay out the files, unless they are already; the folder they are in.
+pub async fn mount(
+    session: &Session,
+    setup: &Setup,
+    observer: &dyn BuildObserver,
+    container: &Container,
+) -> Result<PathBuf, Error> {
+    let tree = container.guard.tree();
+    let files = tree.join(FILES);
+    if is_mounted(container) {
+        return Ok(files);
+    }
+    let layers = bench::stack(session, setup, observer, container).await?;
+    let snapshotter = session.snapshotter.clone();
+    par::blocking(move || -> Result<(), Error> {
+        let failed = |e: std::io::Error| Error::world(format!("can't lay out the files: {e}"));
+        let store = snapshotter.store();
+        // Made aside and moved as a whole: what is not finished goes with the lease.
+        let active = store.prepare()?;
+        let aside = active.scratch();
+        std::fs::create_dir_all(aside.join(FILES)).map_err(failed)?;
+        let record = snapshotter.lay_out(&layers, &aside.join(FILES)).map_err(|e| Error::from(&e))?;
+        std::fs::write(aside.join(RECORD), record).map_err(failed)?;
+        // What power loss took of them would look like deleted files.
+        let synced = std::fs::File::open(&aside).and_then(|f| Ok(rustix::fs::syncfs(&f)?));
+        synced.map_err(failed)?;
+        std::fs::rename(&aside, &tree).map_err(failed)
+    })
+    .await?;
+    Ok(files)
+}
+
+/// Take in what was changed, and remove the copy. Programs that still write to it may lose what they write.
+pub async fn umount(session: &Session, container: &mut Container) -> Result<(), Error> {
+    let tree = container.guard.tree();
+    if !is_mounted(container) {
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            format!("container {} is not mounted", container.name()),
+        )
+        .hint(format!("ctrbuild mount {}", container.name())));
+    }
+    let snapshotter = session.snapshotter.clone();
+    let layer = par::blocking(move || {
+        let failed = |e: std::io::Error| Error::world(format!("can't take in the mounted files: {e}"));
+        // Out of sight first: taking them in moves them, and what is left halfway is no state to go on from.
+        let active = snapshotter.store().prepare()?;
+        std::fs::rename(&tree, active.scratch()).map_err(failed)?;
+        let record = std::fs::read_to_string(active.scratch().join(RECORD)).map_err(failed)?;
+        snapshotter.take_in(&active.scratch().join(FILES), &record).map_err(|e| Error::from(&e))
+    })
+    .await?;
+    container.push(&session.store, layer, "mount".into())
+}
