@@ -1,9 +1,15 @@
 //! Images in the store: names, listing, history, push, load, save, import.
 
+mod lineage;
+mod removal;
+
+pub use lineage::{Node, forest, parents};
+pub use removal::{RemovedName, remove};
+
 use crate::blobs::{ImageBlobs, StoreSink};
 use crate::compose::{self, Compression, Recompress};
 use crate::{Error, ErrorKind, Session, lookup};
-use digest::Digest;
+use digest::{DiffId, Digest};
 use oci::media::Format;
 use oci::{Content, Document, Image, ImageConfig, Platform, Reference};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +47,11 @@ pub struct Listed {
     pub created: Option<String>,
     /// Bytes of all layers, uncompressed where that is known.
     pub size: u64,
+    /// Who publishes it, and its version, as its labels (OCI image spec, annotations.md) or its author say.
+    pub publisher: Option<String>,
+    pub version: Option<String>,
+    /// Layers by diff id, with their bytes.
+    pub layers: Vec<(DiffId, u64)>,
 }
 
 /// All images, by name.
@@ -81,15 +92,21 @@ fn describe(store: &LocalStore, found: &RefV1) -> Result<Option<Listed>, Error> 
         [only] => only.id(),
         _ => found.target.digest,
     };
-    let size = images.iter().map(|i| image_size(store, i)).sum();
+    let layers: Vec<(DiffId, u64)> = images.iter().flat_map(|i| layer_sizes(store, i)).collect();
+    let first = images.first().map(|i| &i.config.value);
+    let label = |name: &str| first.and_then(|c| c.config.labels.get(name)).filter(|v| !v.is_empty()).cloned();
+    let author = || first.map(|c| c.author.clone()).filter(|a| !a.is_empty());
     Ok(Some(Listed {
         reference: (!found.name.starts_with(UNTAGGED)).then(|| found.name.parse().ok()).flatten(),
         id,
         digest: found.target.digest,
         kind: found.kind.clone(),
         platforms: images.iter().map(Image::platform).collect(),
-        created: images.first().and_then(|i| i.config.value.created.clone()),
-        size,
+        created: first.and_then(|c| c.created.clone()),
+        size: layers.iter().map(|(_, bytes)| bytes).sum(),
+        publisher: label(crate::containers::PUBLISHER).or_else(author),
+        version: label(crate::containers::VERSION),
+        layers,
     }))
 }
 
@@ -114,8 +131,12 @@ pub fn images_of(store: &LocalStore, document: &Document) -> Result<Vec<Image>, 
 
 /// Bytes of an image's layers.
 pub fn image_size(store: &LocalStore, image: &Image) -> u64 {
+    layer_sizes(store, image).map(|(_, bytes)| bytes).sum()
+}
+
+fn layer_sizes(store: &LocalStore, image: &Image) -> impl Iterator<Item = (DiffId, u64)> {
     let layers = image.manifest.value.layers.iter().zip(&image.config.value.rootfs.diff_ids);
-    layers.map(|(blob, diff)| layer_size(store, blob, diff)).sum()
+    layers.map(|(blob, diff)| (*diff, layer_size(store, blob, diff)))
 }
 
 /// Bytes of a layer, uncompressed where that is known.
@@ -231,41 +252,6 @@ pub fn remove_untagged(store: &LocalStore) -> Result<usize, Error> {
         count += usize::from(store.delete_ref(&found.name, &Expected::Digest(found.target.digest))?);
     }
     Ok(count)
-}
-
-/// What removing an image did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RemovedName {
-    Untagged(String),
-    Deleted(Digest),
-}
-
-/// Remove a name; or an image by id with all its names, if `force` or it has only one.
-pub fn remove(store: &LocalStore, name: &str, force: bool) -> Result<Vec<RemovedName>, Error> {
-    let found = find(store, name)?;
-    let by_name = found.refs.len() == 1
-        && name.parse::<Reference>().is_ok_and(|r| r.with_default_tag().to_string() == found.refs[0].name);
-    if !by_name && found.refs.len() > 1 && !force {
-        let short = found.document.digest().short();
-        return Err(Error::new(
-            ErrorKind::Conflict,
-            format!("conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"),
-        )
-        .hint("remove it by each of its names, or use --force"));
-    }
-    let mut out = Vec::new();
-    for r in &found.refs {
-        store.delete_ref(&r.name, &Expected::Digest(r.target.digest))?;
-        if !r.name.starts_with(UNTAGGED) {
-            let shown = r.name.parse::<Reference>().map_or_else(|_| r.name.clone(), |n| n.familiar());
-            out.push(RemovedName::Untagged(shown));
-        }
-    }
-    let digest = found.document.digest();
-    if !store.is_named(&digest)? {
-        out.push(RemovedName::Deleted(digest));
-    }
-    Ok(out)
 }
 
 /// The image for a platform behind a name.

@@ -118,17 +118,23 @@ impl LocalStore {
 
     /// Whether a reference points at a blob. Where it has one, others are read only if nobody has noted that.
     pub fn is_named(&self, digest: &Digest) -> Result<bool> {
+        self.is_named_besides(digest, &[])
+    }
+
+    /// As [`LocalStore::is_named`], by a reference of another name than `names`.
+    pub fn is_named_besides(&self, digest: &Digest, names: &[&str]) -> Result<bool> {
+        let is_other = |r: &RefV1| r.target.digest == *digest && !names.contains(&r.name.as_str());
         let notes = disk::read_optional(&self.named_path(digest))?.unwrap_or_default();
         let notes = String::from_utf8_lossy(&notes);
         for file in notes.lines().rev().filter(|file| ref_name(file).is_some() || is_hashed(file)) {
             // What can't be read is for those who look at all of them.
             let bytes = std::fs::read(self.path("refs").join(file));
             let record = bytes.ok().and_then(|bytes| sealed::decode::<RefV1>(&bytes).ok());
-            if record.is_some_and(|r| r.target.digest == *digest) {
+            if record.is_some_and(|r| is_other(&r)) {
                 return Ok(true);
             }
         }
-        Ok(!self.refs_to(digest)?.is_empty())
+        Ok(self.refs_to(digest)?.iter().any(is_other))
     }
 
     /// Note that a reference points at a blob. Nobody relies on it, so failing does not matter.

@@ -2,8 +2,8 @@
 
 use crate::args::{Global, RmiArgs};
 use crate::{machine, render};
-use ctrbuild::Error;
 use ctrbuild::images::RemovedName;
+use ctrbuild::{Error, ErrorKind};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -18,21 +18,27 @@ pub fn run(global: &Global, args: &RmiArgs) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut code = ExitCode::SUCCESS;
-    for name in &args.names {
-        match ctrbuild::images::remove(&session.store, name, args.force) {
-            Ok(removed) => {
-                for r in removed {
-                    match r {
-                        RemovedName::Untagged(name) => println!("Untagged: {name}"),
-                        RemovedName::Deleted(digest) => println!("Deleted: {digest}"),
-                    }
+    let mut names: Vec<&String> = args.names.iter().collect();
+    while !names.is_empty() {
+        let before = names.len();
+        let mut in_the_way = Vec::new();
+        for name in std::mem::take(&mut names) {
+            match ctrbuild::images::remove(&session.store, name, args.force) {
+                Ok(removed) => removed.iter().for_each(tell),
+                Err(e) if e.kind == ErrorKind::Conflict => in_the_way.push((name, e)),
+                Err(e) => {
+                    render::failure(&e, None);
+                    code = ExitCode::FAILURE;
                 }
             }
-            Err(e) => {
-                render::failure(&e, None);
-                code = ExitCode::FAILURE;
-            }
         }
+        // What one image was in the way of may go once that is gone: the order of the names does not matter.
+        if in_the_way.len() == before {
+            in_the_way.iter().for_each(|(_, e)| render::failure(e, None));
+            code = ExitCode::FAILURE;
+            break;
+        }
+        names = in_the_way.into_iter().map(|(name, _)| name).collect();
     }
     // Space comes back at once, not with the next build.
     if session.store.count_refs()? <= MANY {
@@ -45,6 +51,13 @@ pub fn run(global: &Global, args: &RmiArgs) -> Result<ExitCode, Error> {
         machine::session(global)?.store.gc(&Default::default())?;
     }
     Ok(code)
+}
+
+fn tell(removed: &RemovedName) {
+    match removed {
+        RemovedName::Untagged(name) => println!("Untagged: {name}"),
+        RemovedName::Deleted(digest) => println!("Deleted: {digest}"),
+    }
 }
 
 /// Start `rmi --collect` in the background, as git starts its own. Whether that worked. It may be killed at any

@@ -15,6 +15,7 @@ mod plan;
 mod plan_snapshot;
 mod registry;
 mod relink;
+mod rmi;
 mod rootless;
 mod secrets;
 mod signals;

@@ -13,7 +13,7 @@ mod config;
 mod mounted;
 
 pub use bench::{CopyRequest, ReadyRun, RunRequest, Setup, copy, prepare_run};
-pub use commit::{CommitRequest, commit};
+pub use commit::{CommitRequest, PUBLISHER, VERSION, commit};
 pub use config::{ConfigChange, configure};
 pub use mounted::{is_mounted, mount, umount};
 
