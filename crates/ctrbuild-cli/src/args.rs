@@ -1,8 +1,10 @@
 //! Arguments, in the manner of `docker buildx`. One struct a command.
 
 mod containers;
+mod images;
 
 pub use containers::*;
+pub use images::*;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -80,8 +82,9 @@ pub enum Command {
     /// Serve editors: the language server, on standard input and output
     Lsp(LspArgs),
     /// List images
-    #[command(alias = "image")]
     Images(ImagesArgs),
+    /// Images: which were made from which
+    Image(ImageArgs),
     /// Give an image another name
     Tag { source: String, target: String },
     /// Remove images
@@ -153,6 +156,17 @@ impl Command {
                 | Command::Fmt(_)
                 | Command::Lsp(_)
                 | Command::Images(_)
+                | Command::Image(ImageArgs {
+                    command: None
+                        | Some(
+                            ImageCommand::Ls(_)
+                                | ImageCommand::Tree(_)
+                                | ImageCommand::History(_)
+                                | ImageCommand::Inspect { .. }
+                                | ImageCommand::Tag { .. }
+                        ),
+                    ..
+                })
                 | Command::History(_)
                 | Command::Inspect { .. }
                 | Command::Tag { .. }
@@ -455,32 +469,6 @@ pub struct FmtArgs {
     /// Name of the recipe on standard input
     #[arg(long, value_name = "NAME")]
     pub stdin_filename: Option<String>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct ImagesArgs {
-    /// Only these repositories
-    pub names: Vec<String>,
-    /// Whole digests
-    #[arg(long)]
-    pub no_trunc: bool,
-    /// Only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Show digests
-    #[arg(long)]
-    pub digests: bool,
-    /// kind=base, kind=derived, dangling=true
-    #[arg(short, long, value_name = "KEY=VALUE")]
-    pub filter: Vec<String>,
-    #[arg(long, value_enum, default_value_t = ListFormat::Table)]
-    pub format: ListFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ListFormat {
-    Table,
-    Json,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -16,7 +16,9 @@ mod fmt;
 mod fmt_diff;
 mod from;
 mod history;
+mod image_tree;
 mod images;
+mod images_format;
 mod import;
 mod inspect;
 mod lint;
@@ -43,7 +45,7 @@ mod store;
 mod tag;
 mod working;
 
-use crate::args::{Command, CompressionArgs, Global};
+use crate::args::{Command, CompressionArgs, Global, ImageArgs, ImageCommand};
 use ctrbuild::{Compression, Error, ErrorKind};
 use std::process::ExitCode;
 
@@ -56,6 +58,15 @@ pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Fmt(args) => fmt::run(&args),
         Command::Lsp(args) => lsp::run(&args),
         Command::Images(args) => images::run(global, &args),
+        Command::Image(ImageArgs { command, list }) => match command {
+            None => images::run(global, &list),
+            Some(ImageCommand::Ls(args)) => images::run(global, &args),
+            Some(ImageCommand::Tree(args)) => image_tree::run(global, &args),
+            Some(ImageCommand::Rm(args)) => rmi::run(global, &args),
+            Some(ImageCommand::History(args)) => history::run(global, &args),
+            Some(ImageCommand::Inspect { name }) => inspect::run(global, &name),
+            Some(ImageCommand::Tag { source, target }) => tag::run(global, &source, &target),
+        },
         Command::Tag { source, target } => tag::run(global, &source, &target),
         Command::Rmi(args) => rmi::run(global, &args),
         Command::History(args) => history::run(global, &args),

@@ -9,6 +9,7 @@ mod containers;
 mod errors;
 mod examples;
 mod images;
+mod lineage;
 mod outputs;
 mod place;
 mod plan;

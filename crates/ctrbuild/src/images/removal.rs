@@ -77,7 +77,7 @@ fn check(
             return conflict(
                 by_name,
                 "image has dependent child images".into(),
-                format!("remove {child} first"),
+                format!("remove {child} first; `ctrbuild image tree` shows which was made from which"),
             );
         }
     }
