@@ -23,6 +23,8 @@ pub struct Config {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// For a registry host, the hosts of token services that may get its credentials besides itself.
     pub token_services: BTreeMap<String, BTreeSet<String>>,
+    /// Where Docker Hub is searched, as a base URL.
+    pub search_index: String,
     pub proxy: ProxySettings,
     pub limits: Limits,
     pub timeouts: Timeouts,
@@ -124,6 +126,7 @@ impl Config {
             certs_dirs: Vec::new(),
             mirrors: BTreeMap::new(),
             token_services: BTreeMap::new(),
+            search_index: "https://index.docker.io/".into(),
             proxy: ProxySettings::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),

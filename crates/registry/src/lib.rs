@@ -26,6 +26,7 @@ mod login;
 mod progress;
 mod pull;
 mod push;
+mod search;
 mod tls;
 mod upload;
 
@@ -40,5 +41,6 @@ pub use login::{Kept, forget_credential, save_credential};
 pub use progress::{Event, Progress, Silent};
 pub use pull::Resolved;
 pub use push::MountHints;
+pub use search::{MAX_RESULTS, SearchResult};
 pub use tls::web_client;
 pub use upload::Uploaded;
