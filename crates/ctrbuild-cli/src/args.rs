@@ -2,9 +2,11 @@
 
 mod containers;
 mod images;
+mod os_image;
 
 pub use containers::*;
 pub use images::*;
+pub use os_image::*;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -129,6 +131,8 @@ pub enum Command {
     Rm(RmArgs),
     /// Make an image of a container; prints its id
     Commit(CommitArgs),
+    /// Look for images on Docker Hub or in a registry
+    Search(SearchArgs),
     /// Base operating system images
     #[command(subcommand)]
     OsImage(OsImage),
@@ -172,6 +176,7 @@ impl Command {
                 | Command::Tag { .. }
                 | Command::Config(_)
                 | Command::Containers(_)
+                | Command::Search(_)
                 | Command::Debug(_)
                 | Command::Login(_)
                 | Command::Logout(_)
@@ -576,37 +581,6 @@ pub struct ImportArgs {
     /// Text for the history
     #[arg(short, long)]
     pub message: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum OsImage {
-    /// Make a base image from a distribution's packages, such as debian:bookworm
-    Install(InstallArgs),
-    /// List installed base images
-    Ls,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct InstallArgs {
-    /// NAME[:VERSION], such as debian:bookworm
-    pub name: String,
-    /// Mirror of the distribution
-    #[arg(long, env = "CTRBUILD_MIRROR")]
-    pub mirror: Option<String>,
-    /// Further packages
-    #[arg(long, value_delimiter = ',')]
-    pub include: Vec<String>,
-    /// Keyring that the release must be signed with
-    #[arg(long)]
-    pub keyring: Option<PathBuf>,
-    /// Make it anew if it is installed
-    #[arg(long)]
-    pub force: bool,
-    /// Accept a release past its date, as sid's sometimes is
-    #[arg(long)]
-    pub ignore_expiry: bool,
-    #[arg(long)]
-    pub platform: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

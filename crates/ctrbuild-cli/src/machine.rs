@@ -118,6 +118,9 @@ pub fn registry_config(credentials: Arc<dyn registry::Credentials>) -> registry:
     config.trust.dir = variable(&["SSL_CERT_DIR"]).map(PathBuf::from);
     config.certs_dirs = ["/etc/docker/certs.d", "/etc/containers/certs.d"].map(PathBuf::from).to_vec();
     config.insecure = insecure_registries();
+    if let Some(index) = variable(&["CTRBUILD_SEARCH_INDEX"]) {
+        config.search_index = index;
+    }
     config.proxy = registry::ProxySettings {
         http: variable(&["http_proxy", "HTTP_PROXY"]),
         https: variable(&["https_proxy", "HTTPS_PROXY"]),

@@ -211,7 +211,7 @@ fn not_found(store: &LocalStore, name: &str) -> Error {
     }
 }
 
-fn target(document: &Document) -> RefTarget {
+pub(crate) fn target(document: &Document) -> RefTarget {
     RefTarget {
         media_type: document.media_type().to_string(),
         digest: document.digest(),
@@ -505,6 +505,33 @@ pub fn save(
     docker: bool,
     compression: Option<Compression>,
 ) -> Result<(), Error> {
+    let (named, source) = to_save(session, names, compression)?;
+    crate::export::write_file(dest, |out| {
+        match docker {
+            true => exporter::write_docker_archive(out, &named, &source).map(|_| ())?,
+            false => exporter::write_oci_archive(out, &named, &source).map(|_| ())?,
+        }
+        Ok(())
+    })
+}
+
+/// Save images to a folder, as an OCI layout; one that is there keeps its other images.
+pub fn save_layout(
+    session: &Session,
+    names: &[String],
+    folder: &Path,
+    compression: Option<Compression>,
+) -> Result<(), Error> {
+    let (named, source) = to_save(session, names, compression)?;
+    Ok(exporter::write_layout(folder, &named, &source)?)
+}
+
+/// What is to be saved, and where its blobs are.
+fn to_save(
+    session: &Session,
+    names: &[String],
+    compression: Option<Compression>,
+) -> Result<(Vec<exporter::Named>, ImageBlobs), Error> {
     let mut named: BTreeMap<Digest, exporter::Named> = BTreeMap::new();
     for name in names {
         let found = find(&session.store, name)?;
@@ -530,13 +557,7 @@ pub fn save(
     }
     let named: Vec<exporter::Named> = named.into_values().collect();
     let source = ImageBlobs::of(&session.store, named.iter().map(|n| &n.content))?;
-    crate::export::write_file(dest, |out| {
-        match docker {
-            true => exporter::write_docker_archive(out, &named, &source).map(|_| ())?,
-            false => exporter::write_oci_archive(out, &named, &source).map(|_| ())?,
-        }
-        Ok(())
-    })
+    Ok((named, source))
 }
 
 /// Make an image of one layer from a tar of a root file system, packed or not. `created` is in seconds

@@ -19,8 +19,10 @@ pub mod layer_check;
 mod lookup;
 pub mod mend;
 pub mod os_image;
+pub mod os_source;
 pub mod relocate;
 mod remote_files;
+pub mod search;
 mod shared_cache;
 
 pub use build::{

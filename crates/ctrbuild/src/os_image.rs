@@ -3,6 +3,7 @@
 //! For machines that reach a mirror but no registry: `debian:bookworm` is bootstrapped natively, its
 //! packages verified against the archive's key, and configured by dpkg in our own sandbox.
 
+use crate::blobs::StoreSink;
 use crate::{Error, ErrorKind, Session, images};
 use debian::{Architecture, Bootstrap, ChrootCommand, ChrootOutput, ChrootRunner, Event, Exit};
 use digest::Digest;
@@ -11,6 +12,7 @@ use sandbox::{MountFd, RootDir, SandboxSpec, Status, Stdio};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use store::Expected;
 
 /// Tags of `debian` that can be made here (each also with `-slim`); only hints rely on it.
 pub const DEBIAN_TAGS: [&str; 9] =
@@ -41,6 +43,151 @@ pub struct Installed {
     pub digest: Digest,
     pub id: Digest,
     pub packages: usize,
+}
+
+/// Whether a base image is made of packages here, or has to come from elsewhere.
+pub fn is_made_here(name: &Reference) -> bool {
+    name.familiar_name() == "debian"
+}
+
+/// Fetch a base image from its registry, layers and all. `None` if it is installed already and `force` is off.
+pub async fn fetch(
+    session: &Session,
+    name: &Reference,
+    platform: &Platform,
+    force: bool,
+    progress: Arc<dyn registry::Progress>,
+) -> Result<Option<Installed>, Error> {
+    if !force && session.store.get_ref(&name.to_string())?.is_some() {
+        return Ok(None);
+    }
+    let image = images::pull(session, name, platform, progress).await.map_err(|mut e| {
+        e.message = format!(
+            "there is no way to make {} here, and it can't be fetched: {}",
+            name.familiar(),
+            e.message
+        );
+        e.maybe_hint(Some(
+            "debian:SUITE can be made, such as debian:bookworm; `ctrbuild os-image find` lists what there is",
+        ))
+    })?;
+    let found = images::find(&session.store, &name.to_string())?;
+    Ok(Some(Installed {
+        name: name.clone(),
+        version: version(&image.config.value, name),
+        digest: found.document.digest(),
+        id: image.id(),
+        packages: 0,
+    }))
+}
+
+/// The version of a base image as people know it.
+fn version(config: &ImageConfig, name: &Reference) -> String {
+    let label = config.config.labels.get(crate::containers::VERSION).filter(|v| !v.is_empty());
+    let version = label.cloned().or_else(|| config.os_version.clone());
+    version.unwrap_or_else(|| name.tag().unwrap_or_default().to_string())
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Default)]
+pub struct Imported {
+    pub installed: Vec<Installed>,
+    /// What was installed already.
+    pub present: Vec<Reference>,
+}
+
+/// The first bytes of a Windows image file.
+const WIM: &[u8] = b"MSWIM\0\0\0";
+
+/// Install base images from an archive or layout. `name` is for an archive with a single image. Every digest is checked
+/// before the first name changes.
+pub fn import(
+    session: &Session,
+    source: images::LoadSource<'_>,
+    name: Option<&Reference>,
+    force: bool,
+) -> Result<Imported, Error> {
+    let scratch = session.store.root().join("tmp");
+    let loaded = match source {
+        images::LoadSource::Path(path) => {
+            let mut magic = [0; WIM.len()];
+            let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic));
+            if read.is_ok() && magic == WIM {
+                return Err(Error::new(ErrorKind::Recipe, format!("{} is a Windows image file (WIM), which can't be read yet", path.display()))
+                    .hint("an OCI layout, an OCI archive or a docker archive can be: skopeo and docker save make such"));
+            }
+            exporter::open(path, &scratch, Default::default()).map_err(|e| {
+                let mut error = Error::from(e);
+                let shown = path.display().to_string();
+                if !error.message.contains(&shown) {
+                    error.message = format!("{shown}: {}", error.message);
+                }
+                error
+            })?
+        }
+        images::LoadSource::Stream(reader) => exporter::open_reader(reader, &scratch, Default::default())?,
+    };
+    let mut wanted = Vec::new();
+    let mut done = Imported::default();
+    for image in loaded.images() {
+        let names = match (name, loaded.images().len()) {
+            (Some(name), 1) => vec![name.clone()],
+            (Some(_), n) => {
+                return Err(Error::new(
+                    ErrorKind::Recipe,
+                    format!("there are {n} images in the archive, and one name"),
+                )
+                .hint("leave out --name: they get the names that they have in the archive"));
+            }
+            (None, _) if image.references.is_empty() => {
+                return Err(Error::new(ErrorKind::Recipe, "an image in the archive has no name")
+                    .hint("give it one: --name NAME:VERSION"));
+            }
+            (None, _) => image.references.clone(),
+        };
+        for name in names {
+            match session.store.get_ref(&name.to_string())? {
+                Some(old)
+                    if !force
+                        && old.target.digest == image.content.digest()
+                        && old.kind == images::KIND_BASE =>
+                {
+                    done.present.push(name);
+                }
+                Some(old) if !force && old.target.digest != image.content.digest() => {
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!(
+                            "{} is already installed (use --force): it is another image ({})",
+                            name.familiar(),
+                            old.target.digest.short()
+                        ),
+                    )
+                    .hint("--force moves the name to the image of the archive"));
+                }
+                _ => wanted.push((name, image)),
+            }
+        }
+    }
+    let images: Vec<exporter::LoadedImage> = wanted.iter().map(|(_, image)| (*image).clone()).collect();
+    loaded.ingest(&images, &StoreSink(session.store.clone()))?;
+    for (name, image) in wanted {
+        let inner = images::images_of(&session.store, &image.content.top)?;
+        for image in &inner {
+            images::remember_layers(&session.store, image)?;
+        }
+        let target = images::target(&image.content.top);
+        session.store.set_ref(&name.to_string(), target, images::KIND_BASE, &Expected::Any)?;
+        let first = inner.first();
+        done.installed.push(Installed {
+            version: first.map(|i| version(&i.config.value, &name)).unwrap_or_default(),
+            digest: image.content.digest(),
+            id: first.map_or(image.content.digest(), oci::Image::id),
+            packages: 0,
+            name,
+        });
+    }
+    Ok(done)
 }
 
 /// Runs dpkg in our sandbox, straight in the folder that becomes the layer.
@@ -158,7 +305,8 @@ pub async fn install(
             }
             let labels = &mut config.config.labels;
             labels.insert("org.opencontainers.image.ref.name".into(), name.familiar_name());
-            labels.insert("org.opencontainers.image.version".into(), done.version.clone());
+            labels.insert(crate::containers::VERSION.into(), done.version.clone());
+            labels.insert(crate::containers::PUBLISHER.into(), "Debian".into());
             report = Some(done);
             Ok(())
         })?;

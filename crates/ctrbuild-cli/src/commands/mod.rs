@@ -40,6 +40,7 @@ mod rm;
 mod rmi;
 mod run_in;
 mod save;
+mod search;
 mod shell;
 mod store;
 mod tag;
@@ -88,6 +89,7 @@ pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Containers(args) => containers::run(global, &args),
         Command::Rm(args) => rm::run(global, &args),
         Command::Commit(args) => commit::run(global, &args),
+        Command::Search(args) => search::run(global, &args),
         Command::OsImage(command) => os_image::run(global, &command),
         Command::Df => df::run(global),
         Command::Prune(args) => prune::run(global, &args),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Lines as `docker pull` prints them.
-struct Lines;
+pub struct Lines;
 
 impl registry::Progress for Lines {
     fn event(&self, event: registry::Event<'_>) {

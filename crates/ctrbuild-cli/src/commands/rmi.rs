@@ -3,7 +3,7 @@
 use crate::args::{Global, RmiArgs};
 use crate::{machine, render};
 use ctrbuild::images::RemovedName;
-use ctrbuild::{Error, ErrorKind};
+use ctrbuild::{Error, ErrorKind, Session};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -17,13 +17,18 @@ pub fn run(global: &Global, args: &RmiArgs) -> Result<ExitCode, Error> {
         session.store.gc(&Default::default())?;
         return Ok(ExitCode::SUCCESS);
     }
+    remove(global, session, &args.names, args.force)
+}
+
+/// Remove images, in whatever order lets most of them go, and give their space back.
+pub fn remove(global: &Global, session: Session, names: &[String], force: bool) -> Result<ExitCode, Error> {
     let mut code = ExitCode::SUCCESS;
-    let mut names: Vec<&String> = args.names.iter().collect();
+    let mut names: Vec<&String> = names.iter().collect();
     while !names.is_empty() {
         let before = names.len();
         let mut in_the_way = Vec::new();
         for name in std::mem::take(&mut names) {
-            match ctrbuild::images::remove(&session.store, name, args.force) {
+            match ctrbuild::images::remove(&session.store, name, force) {
                 Ok(removed) => removed.iter().for_each(tell),
                 Err(e) if e.kind == ErrorKind::Conflict => in_the_way.push((name, e)),
                 Err(e) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use testkit::Access;
 
 /// Whether Debian's mirror can be reached (or a proxy is set, which then has to).
-fn has_mirror() -> bool {
+pub fn has_mirror() -> bool {
     let proxy = ["http_proxy", "HTTP_PROXY"].iter().any(|v| std::env::var_os(v).is_some());
     let address = ("deb.debian.org", 80).to_socket_addrs().ok().and_then(|mut a| a.next());
     let reached = address.is_some_and(|a| TcpStream::connect_timeout(&a, Duration::from_secs(10)).is_ok());
