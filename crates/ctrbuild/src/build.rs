@@ -165,7 +165,15 @@ async fn plans(
                         let answer = lookup::answer(session, &q, request.pull).await;
                         (q, answer)
                     });
-                    facts.images.extend(futures_util::future::join_all(asked).await);
+                    let answers = futures_util::future::join_all(asked).await;
+                    for (question, answer) in &answers {
+                        if let (plan::Question::Image { reference, platform }, Ok(fact)) = (question, answer)
+                            && let Some(choice) = lookup::choice(platform, &fact.config)
+                        {
+                            observer.note(&format!("{reference}: {choice}"));
+                        }
+                    }
+                    facts.images.extend(answers);
                 }
             }
         }

@@ -32,7 +32,7 @@ pub use compose::Compression;
 pub use context::{ContextSpec, Recipe, SecretSource};
 pub use error::{Error, ErrorKind, chain};
 pub use export::{BuiltImage, Convert, Destination, Exported, Output, OutputKind};
-pub use lookup::PullPolicy;
+pub use lookup::{PullPolicy, choice};
 pub use remote::{GitSettings, SshSettings};
 pub use remote_files::{MainContext, RemoteFiles};
 pub use shared_cache::{CachePlace, CacheScope, CacheSource, CacheTarget, OnCacheError};

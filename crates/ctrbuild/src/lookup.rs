@@ -97,6 +97,17 @@ fn fact(reference: String, image: Image, origin: graph::ImageOrigin) -> ImageFac
     ImageFact { reference, manifest: image.manifest.descriptor(), config: image.config.value, origin }
 }
 
+/// What to say of an image that was chosen among those of several Windows versions: on Linux there is no host whose
+/// version would tell.
+pub fn choice(wanted: &Platform, config: &ImageConfig) -> Option<String> {
+    let undecided = wanted.os == "windows" && wanted.os_version.is_none();
+    let version = config.os_version.as_deref().filter(|_| undecided)?;
+    Some(format!(
+        "the image for Windows {version} was chosen, the newest; --platform 'windows(VERSION)/{}' names another one",
+        config.architecture
+    ))
+}
+
 /// Keep an image's documents.
 pub fn put_image(store: &LocalStore, image: &Image) -> Result<(), Error> {
     store.put_blob(&image.config.bytes)?;

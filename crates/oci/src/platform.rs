@@ -348,9 +348,9 @@ pub struct Matcher {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     architecture: usize,
-    /// More features and newer versions come first.
-    features: std::cmp::Reverse<usize>,
+    /// Newer versions come first, and of one version the one with more features.
     version: std::cmp::Reverse<Option<WindowsVersion>>,
+    features: std::cmp::Reverse<usize>,
 }
 
 impl Matcher {

@@ -441,10 +441,12 @@ impl<'a> Planner<'a> {
             if platform.variant.is_some() || !same {
                 state.image.variant = platform.variant.clone();
             }
-            if platform.os_version.is_some() || !same {
+            // What a Windows image runs on is decided by the base it was made from, not by the host that was asked for.
+            let inherits = same && platform.os == "windows" && state.image.os_version.is_some();
+            if (platform.os_version.is_some() || !same) && !inherits {
                 state.image.os_version = platform.os_version.clone();
             }
-            if !platform.os_features.is_empty() {
+            if !platform.os_features.is_empty() && !inherits {
                 state.image.os_features = platform.os_features.clone();
             }
         }

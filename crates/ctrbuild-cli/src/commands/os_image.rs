@@ -29,13 +29,16 @@ pub fn run(global: &Global, command: &OsImage) -> Result<ExitCode, Error> {
 fn install(global: &Global, args: &InstallArgs) -> Result<ExitCode, Error> {
     let started = Instant::now();
     let session = machine::session(global)?;
+    let name = images::parse_name(&args.name)?;
     let platform = match &args.platform {
+        // Nothing else has these names.
+        None if name.path().starts_with("windows/") => Platform::new("windows", "amd64"),
         None => session.host.clone(),
         Some(p) => Platform::parse(p, &session.host)
             .map_err(|e| Error::new(ErrorKind::Recipe, e.to_string()).hint(e.hint()))?,
     };
     let request = os_image::InstallRequest {
-        name: images::parse_name(&args.name)?,
+        name,
         platform,
         mirror: args.mirror.clone(),
         include: args.include.clone(),

@@ -40,7 +40,12 @@ pub fn run(global: &Global, args: &PullArgs) -> Result<ExitCode, Error> {
     let progress: Arc<dyn registry::Progress> =
         if args.quiet { Arc::new(registry::Silent) } else { Arc::new(Lines) };
     super::wait_or_exit(async {
-        images::pull(&session, &reference, &platform, progress).await?;
+        let image = images::pull(&session, &reference, &platform, progress).await?;
+        if let Some(choice) = ctrbuild::choice(&platform, &image.config.value)
+            && !args.quiet
+        {
+            eprintln!("note: {}", diagnostic::sanitize(&choice));
+        }
         let found = images::find(&session.store, &reference.to_string())?;
         if !args.quiet {
             eprintln!("Digest: {}", found.document.digest());

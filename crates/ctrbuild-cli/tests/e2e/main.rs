@@ -23,3 +23,4 @@ mod search;
 mod secrets;
 mod signals;
 mod space;
+mod windows;

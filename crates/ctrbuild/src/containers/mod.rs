@@ -193,6 +193,9 @@ pub async fn create(
         return Ok(par::blocking(move || store.create_container(&name, None, payload)).await?.name);
     }
     let fact = image_fact(session, observer, image, platform, pull).await?;
+    if let Some(choice) = lookup::choice(platform.unwrap_or(&session.host), &fact.config) {
+        observer.note(&choice);
+    }
     let manifest = fact.manifest.digest;
     let image_id = match lookup::document(&store, &manifest)? {
         Some(oci::Document::Manifest(m)) => Some(m.value.config.digest),

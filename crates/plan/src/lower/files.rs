@@ -303,6 +303,14 @@ impl Lowering<'_> {
         transfer: Transfer<'_>,
         mut parts: Parts,
     ) -> Result<(), PlanError> {
+        for (flag, value) in [("chown", &transfer.chown), ("chmod", &transfer.chmod)] {
+            if state.platform.os == "windows" && value.is_some() {
+                let message = format!("{} --{flag} is for Linux images only", transfer.keyword);
+                return Err(PlanError::new(message).hint(
+                    "leave it out: files of Windows images have security descriptors, no owner and mode",
+                ));
+            }
+        }
         let mode = parse_mode(transfer.chmod.as_deref())?;
         let mut message = transfer.keyword.to_string();
         if transfer.parents {
