@@ -209,7 +209,9 @@ impl LocalStore {
 
     /// Remove a container. What it kept stays until a collection.
     pub fn remove_container(&self, guard: ContainerGuard) -> Result<()> {
-        let doomed = self.to_trash(&guard.dir)?;
+        // To where it is found by our lease: `trash` waits for a collection if we are killed.
+        let doomed = self.tmp_path()?;
+        fs::rename(&guard.dir, &doomed).at("remove", &guard.dir)?;
         disk::sync_dir(&self.path(FOLDER))?;
         drop(guard);
         disk::remove_tree(&doomed)

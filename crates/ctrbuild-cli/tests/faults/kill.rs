@@ -89,10 +89,16 @@ fn kill_at_every_call(op: Op) {
             let absent = pulled.code == Some(1) && pulled.stderr.contains("not found");
             assert!(pulled.code == Some(0) || absent && !reported, "{context}: {}", pulled.stderr);
         }
+        if op.is_of_containers() {
+            lab.container_is_usable(&store, op, &context);
+        }
         let again = run(&mut lab.command(&store, &arguments));
         let done_before = match op {
             Op::Rmi => again.code == Some(1) && again.stderr.contains("side:1"),
             Op::Move | Op::MoveAway => again.code == Some(1) && again.stderr.contains("it is there"),
+            Op::From => again.code == Some(1) && again.stderr.contains("in use"),
+            Op::Rm => again.code == Some(1) && again.stderr.contains("no such container"),
+            Op::TakeIn => again.code == Some(1) && again.stderr.contains("not mounted"),
             _ => false,
         };
         assert!(again.code == Some(0) || done_before, "{context}: {}", again.stderr);
@@ -115,6 +121,34 @@ fn kill_at_every_call(op: Op) {
 #[test]
 fn at_the_calls_of_a_build() {
     kill_at_every_call(Op::Build);
+}
+#[test]
+fn at_the_calls_of_making_a_container() {
+    kill_at_every_call(Op::From);
+}
+#[test]
+fn at_the_calls_of_a_command_in_a_container() {
+    kill_at_every_call(Op::Run);
+}
+#[test]
+fn at_the_calls_of_a_copy_into_a_container() {
+    kill_at_every_call(Op::Copy);
+}
+#[test]
+fn at_the_calls_of_a_commit() {
+    kill_at_every_call(Op::Commit);
+}
+#[test]
+fn at_the_calls_of_laying_files_out() {
+    kill_at_every_call(Op::LayOut);
+}
+#[test]
+fn at_the_calls_of_taking_files_in() {
+    kill_at_every_call(Op::TakeIn);
+}
+#[test]
+fn at_the_calls_of_removing_a_container() {
+    kill_at_every_call(Op::Rm);
 }
 #[test]
 fn at_the_calls_of_keeping_files_once() {

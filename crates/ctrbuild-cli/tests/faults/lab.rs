@@ -57,9 +57,17 @@ impl Random {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
     Build,
+    /// Make an image of a working container.
+    Commit,
+    /// Copy a file into one.
+    Copy,
     /// Keep equal files of layers once.
     Dedup,
+    /// Make a working container.
+    From,
     Import,
+    /// Lay out a container's files.
+    LayOut,
     Load,
     /// Move the store within its file system.
     Move,
@@ -68,28 +76,43 @@ pub enum Op {
     Prune,
     Pull,
     Push,
+    /// Remove a container.
+    Rm,
     Rmi,
+    /// Run a command in a container.
+    Run,
     Save,
     Tag,
+    /// Take in what was changed in a container's files.
+    TakeIn,
     /// The first command on a store that does not exist yet.
     First,
 }
 
 impl Op {
     /// All after which the store is where it was.
-    pub const ALL: [Op; 11] = [
+    pub const ALL: [Op; 15] = [
         Op::Build,
+        Op::Commit,
+        Op::Copy,
         Op::Dedup,
+        Op::From,
         Op::Import,
         Op::Load,
         Op::Prune,
         Op::Pull,
         Op::Push,
         Op::Rmi,
+        Op::Run,
         Op::Save,
         Op::Tag,
         Op::First,
     ];
+
+    /// Whether it works on a working container.
+    pub fn is_of_containers(self) -> bool {
+        matches!(self, Op::Commit | Op::Copy | Op::LayOut | Op::Rm | Op::Run | Op::TakeIn)
+    }
 
     /// The name that the store has once the command reported success.
     pub fn name(self, lab: &Lab) -> Option<String> {
@@ -99,7 +122,20 @@ impl Op {
             Op::Load => Some("loaded:1".into()),
             Op::Pull => Some(lab.registry.as_ref()?.name("seed/app:1")),
             Op::Tag => Some("tagged:1".into()),
-            Op::Dedup | Op::Move | Op::MoveAway | Op::Prune | Op::Push | Op::Rmi | Op::Save => None,
+            Op::Commit => Some("committed:1".into()),
+            Op::Copy
+            | Op::Dedup
+            | Op::From
+            | Op::LayOut
+            | Op::Move
+            | Op::MoveAway
+            | Op::Prune
+            | Op::Push
+            | Op::Rm
+            | Op::Rmi
+            | Op::Run
+            | Op::Save
+            | Op::TakeIn => None,
         }
     }
 }
@@ -119,7 +155,8 @@ impl Lab {
         Lab::with_layers_of(20_000)
     }
 
-    /// The store has `base`, `app:1` (made here), `side:1`, and rubbish for a collection.
+    /// The store has `base`, `app:1` (made here), `side:1`, rubbish for a collection, and working containers: `work`, and
+    /// `laid`, which is mounted.
     pub fn with_layers_of(size: usize) -> Option<Lab> {
         if !has(&["cp", "timeout"]) {
             return None;
@@ -144,6 +181,13 @@ impl Lab {
         lab.place.run(["rmi", "gone:1"]).ok();
         lab.context("new");
         lab.twins();
+        for name in ["work", "laid"] {
+            lab.place.run(["from", "--name", name, "base"]).ok();
+            lab.place.run(["run", name, "sh", "-c", "echo first > /state"]).ok();
+            lab.place.run(["run", name, "rm", "-r", "/home"]).ok();
+        }
+        let files = lab.place.run(["mount", "laid"]).ok();
+        fs::write(Path::new(&files).join("by-hand"), "x").unwrap();
         Some(lab)
     }
 
@@ -208,7 +252,16 @@ impl Lab {
         let words: Vec<String> = match op {
             Op::Build => vec!["build".into(), "-q".into(), "-t".into(), "new:1".into(), "new".into()],
             Op::Import | Op::First => vec!["import".into(), "base.tar".into(), "imported".into()],
+            Op::Commit => vec!["commit".into(), "work".into(), "committed:1".into()],
+            Op::Copy => vec!["copy".into(), "work".into(), "new/file".into(), "/copied".into()],
             Op::Dedup => vec!["store".into(), "dedup".into()],
+            Op::From => vec!["from".into(), "--name".into(), format!("made-{n}"), "app:1".into()],
+            Op::LayOut => vec!["mount".into(), "work".into()],
+            Op::Rm => vec!["rm".into(), "work".into()],
+            Op::Run => {
+                ["run", "work", "sh", "-c", "echo second > /state; echo x > /more"].map(Into::into).to_vec()
+            }
+            Op::TakeIn => vec!["umount".into(), "laid".into()],
             Op::Load => vec!["load".into(), "-q".into(), "-i".into(), "loaded.tar".into()],
             Op::Move => vec!["store".into(), "move".into(), format!("moved-{n}")],
             Op::MoveAway => {
@@ -242,6 +295,29 @@ impl Lab {
         assert_eq!(verified.code, Some(0), "{context}: {}{}", verified.stdout, verified.stderr);
         for name in ["base", "app:1", "one:1", "two:1"] {
             self.is_readable(store, name, context);
+        }
+    }
+
+    /// A container is as it was before a command, or as it is after it.
+    #[track_caller]
+    pub fn container_is_usable(&self, store: &Path, op: Op, context: &str) {
+        let listed = self.run(store, ["containers", "--noheading"]).ok();
+        if op == Op::Rm && !listed.contains("work") {
+            return;
+        }
+        if op == Op::LayOut && self.run(store, ["mount"]).ok().contains("work") {
+            self.run(store, ["umount", "work"]).ok();
+        }
+        let state = self.run(store, ["run", "work", "cat", "/state"]);
+        assert_eq!(state.code, Some(0), "{context}: {}", state.stderr);
+        assert!(["first\n", "second\n"].contains(&state.stdout.as_str()), "{context}: {}", state.stdout);
+        let gone = self.run(store, ["run", "work", "ls", "/home"]);
+        assert_eq!(gone.code, Some(1), "{context}: {}", gone.stdout);
+        if op == Op::TakeIn {
+            // What was changed by hand is still there to be taken in, or is in the container, or is lost: nothing else.
+            let _ = self.run(store, ["umount", "laid"]);
+            let laid = self.run(store, ["run", "laid", "cat", "/state"]);
+            assert_eq!(laid.stdout, "first\n", "{context}: {}", laid.stderr);
         }
     }
 
