@@ -1,7 +1,7 @@
 //! `ctrbuild shell --failed` on a terminal, and `--on-fail-export`.
 
 use crate::builder::{Builder, everybody, marker};
-use crate::place::has;
+use crate::place::{has, run};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 use std::fs::{self, File};
@@ -239,5 +239,33 @@ fn the_export_of_a_failed_step_goes_to_an_empty_folder() {
         let file = format!("{full}/mine");
         let said = b.build(recipe, &["--on-fail-export", &file]).err();
         assert!(said.contains("can't use"), "{said}");
+    });
+}
+
+/// `ctrbuild run` in a working container: a terminal of its own, and what was done there stays.
+#[test]
+fn a_command_in_a_container_has_the_terminal() {
+    everybody(|b| {
+        if !has(&["setsid"]) {
+            return;
+        }
+        let c = run(&mut b.command(&["from", "base"])).ok();
+        let mut t = Terminal::start(&b.command(&["run", &c, "sh"]));
+        t.expect("# ");
+        t.type_in("echo \"<\"$TERM $(id -u)\">\"; echo by-hand > /made; test -t 0 && echo o''n\n");
+        t.expect("<vt220 0>");
+        t.expect("\non");
+        // Ctrl-C is for the shell in there.
+        t.type_in("sleep 60\n");
+        std::thread::sleep(Duration::from_millis(300));
+        t.type_in("\x03");
+        t.type_in("exit 3\n");
+        assert_eq!(t.end(), Some(3));
+        assert_eq!(run(&mut b.command(&["run", &c, "cat", "/made"])).ok(), "by-hand");
+        // Without one, though we are at a terminal.
+        let t = Terminal::start(&b.command(&["run", "--tty=false", &c, "sh", "-c", "exit 4"]));
+        assert_eq!(t.end(), Some(4));
+        let said = run(&mut b.command(&["run", "--tty", &c, "true"])).err();
+        assert!(said.contains("--tty needs a terminal"), "{said}");
     });
 }
