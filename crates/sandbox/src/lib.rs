@@ -13,6 +13,7 @@
 //! - a step's processes all die with its first one, and that one with its runner or builder.
 #![allow(unsafe_code)]
 
+mod beside;
 mod binfmt;
 mod bpf;
 mod cgroup;
@@ -31,6 +32,7 @@ mod tap;
 pub mod userns;
 mod wire;
 
+pub use beside::run_beside;
 #[doc(hidden)]
 pub use cgroup::count_hierarchies;
 pub use error::Error;

@@ -41,7 +41,7 @@ pub use imported::ImportedCache;
 pub use log::LogDir;
 pub use passwd::{User, owner, process_user};
 pub use select::{Entry, Kind, Selected, Tree, TreeKind};
-pub use snapshotter::{Prepared, Snapshotter, SnapshotterKind};
+pub use snapshotter::{Prepared, Snapshotter, SnapshotterKind, Unsettled};
 pub use ssh::SshAgent;
 
 use digest::{DiffId, StableHasher, TreeHash};

@@ -68,10 +68,26 @@ impl Prepared {
         self.mount
     }
 
+    /// The mount, for whoever is to have the only descriptor of it, and what is left to be settled then.
+    pub fn give(self) -> (MountFd, Unsettled) {
+        (self.mount, Unsettled { copied: self.copied })
+    }
+
     /// Everything was written: the upper folder of `active` is complete afterwards. Nothing may use the root any
     /// more.
     pub fn settle(self, active: &Active) -> Result<(), ErrorKind> {
-        drop(self.mount);
+        self.give().1.settle(active)
+    }
+}
+
+/// A root file system that somebody else writes to.
+pub struct Unsettled {
+    copied: Option<(PathBuf, Record)>,
+}
+
+impl Unsettled {
+    /// As [`Prepared::settle`].
+    pub fn settle(self, active: &Active) -> Result<(), ErrorKind> {
         let Some((work, record)) = self.copied else { return Ok(()) };
         layer::diff::extract(&work, &record, &active.upper(), marks()).map_err(|e| layer_error("", &e))
     }

@@ -138,6 +138,9 @@ pub struct ConfigArgs {
 pub struct MountArgs {
     /// Name, id, or the start of one; without it, those that are mounted are listed
     pub container: Option<String>,
+    /// Instead of a copy that stays: run this program of the host, which finds the files in the folder $CTRBUILD_MOUNT
+    #[arg(last = true, requires = "container", value_name = "CMD")]
+    pub command: Vec<String>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -17,6 +17,15 @@ pub fn mount(global: &Global, args: &MountArgs) -> Result<ExitCode, Error> {
     };
     let setup = working::setup(&session, "default", "/".into())?;
     let observer = working::observer();
+    if let Some((program, rest)) = args.command.split_first() {
+        return super::wait_or_exit(async {
+            let mut container = containers::open_unmounted(&session, name, &*observer).await?;
+            let mut command = std::process::Command::new(program);
+            command.args(rest);
+            let code = containers::run_beside(&session, &setup, &*observer, &mut container, command).await?;
+            Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+        });
+    }
     super::wait_or_exit(async {
         let container = containers::open(&session, name, &*observer).await?;
         let folder = containers::mount(&session, &setup, &*observer, &container).await?;

@@ -259,6 +259,46 @@ fn files_are_laid_out_and_taken_in() {
 }
 
 #[test]
+fn a_program_of_the_host_sees_the_files() {
+    let Some(place) = Place::with_base() else { return };
+    let c = place.run(["from", "base"]).ok();
+    let table = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = table();
+    for way in ["overlay", "copy"] {
+        let mount = |script: &str| {
+            let mut command = place.command(["mount", &c, "--", "sh", "-c", script]);
+            run(command.env("CTRBUILD_SNAPSHOTTER", way))
+        };
+        let script = format!(
+            "cd \"$CTRBUILD_MOUNT\" && rm -f etc/passwd && echo {way} > by-{way} && ls -d bin && exit 5"
+        );
+        let seen = mount(&script);
+        assert_eq!((seen.code, seen.stdout.as_str()), (Some(5), "bin\n"), "{}", seen.stderr);
+        assert_eq!(place.run(["run", &c, "cat", &format!("/by-{way}")]).ok(), way);
+        // What goes on would change a layer that nobody expects to change.
+        let left = mount("cd \"$CTRBUILD_MOUNT\"; touch left; sleep 3 >&- 2>&- <&- &");
+        assert!(left.err().contains("left behind"));
+        assert_eq!(place.run(["run", &c, "ls", "/left"]).code, Some(1));
+    }
+    assert_eq!(place.run(["run", &c, "ls", "/etc/passwd"]).code, Some(1));
+    // Killed, it leaves neither a mount nor a process.
+    let mut long = place.command(["mount", &c, "--", "sh", "-c", "echo begun; exec sleep 77"]);
+    let mut long = long.stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(long.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+    assert_eq!(table(), before);
+    long.kill().unwrap();
+    long.wait().unwrap();
+    assert_eq!(
+        std::io::Read::read(long.stdout.as_mut().unwrap(), &mut [0; 1]).unwrap(),
+        0,
+        "sleep has ended"
+    );
+    place.run(["run", &c, "true"]).ok();
+    assert!(place.run(["mount", &c, "--", "no-such-program"]).err().contains("no-such-program"));
+    place.verify();
+}
+
+#[test]
 fn an_empty_container_is_filled() {
     let Some(place) = Place::with_base() else { return };
     let c = place.run(["from", "scratch"]).ok();
@@ -419,6 +459,7 @@ fn an_ordinary_user_works_in_containers() {
     fs::write(&file, "x").unwrap();
     std::os::unix::fs::chown(&file, Some(uid), Some(uid)).unwrap();
     ctrbuild(&["umount", &c]).ok();
+    ctrbuild(&["mount", &c, "--", "sh", "-c", "chown 7:8 \"$CTRBUILD_MOUNT/by-hand\""]).ok();
     ctrbuild(&["config", "--user", "app", &c]).ok();
     ctrbuild(&["containers"]).ok();
     ctrbuild(&["commit", &c, "app"]).ok();
@@ -426,7 +467,7 @@ fn an_ordinary_user_works_in_containers() {
     ctrbuild(&["build", "-q", "-o", "type=tar,dest=user/files.tar", &context]).ok();
     let files =
         run(Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(place.path("user/files.tar"))).ok();
-    for (name, owner) in [("etc/passwd", "33/44"), ("base.tar", "1000/1001"), ("by-hand", "0/0")] {
+    for (name, owner) in [("etc/passwd", "33/44"), ("base.tar", "1000/1001"), ("by-hand", "7/8")] {
         let line = files.lines().find(|l| l.ends_with(&format!(" {name}"))).unwrap_or_default();
         assert!(line.contains(&format!(" {owner} ")), "{name}: {line}");
     }

@@ -15,7 +15,7 @@ mod mounted;
 pub use bench::{CopyRequest, ReadyRun, RunRequest, Setup, copy, prepare_run};
 pub use commit::{CommitRequest, PUBLISHER, VERSION, commit};
 pub use config::{ConfigChange, configure};
-pub use mounted::{is_mounted, mount, umount};
+pub use mounted::{VARIABLE, is_mounted, mount, run_beside, umount};
 
 use crate::lookup::{self, PullPolicy};
 use crate::{BuildObserver, Error, ErrorKind, Session, images};

@@ -1,7 +1,7 @@
 //! Containers whose files lie in a folder for a while, where any program of the host can work on them.
 //!
 //! It is a copy, since a mount would outlive a process that is killed: `mount` lays it out in the container's own
-//! folder, and `umount` makes a layer of what was changed.
+//! folder, and `umount` makes a layer of what was changed. A single program can have a mount, which ends with it.
 
 use super::{Container, Setup, bench};
 use crate::{BuildObserver, Error, ErrorKind, Session};
@@ -74,4 +74,39 @@ pub async fn umount(session: &Session, container: &mut Container) -> Result<(), 
     })
     .await?;
     container.push(&session.store, layer, "mount".into())
+}
+
+/// The variable that tells a program where the files are.
+pub const VARIABLE: &str = "CTRBUILD_MOUNT";
+
+/// Run a program of the host that sees the container's files in a folder, and keep what it changes. Its exit code.
+pub async fn run_beside(
+    session: &Session,
+    setup: &Setup,
+    observer: &dyn BuildObserver,
+    container: &mut Container,
+    mut command: std::process::Command,
+) -> Result<i32, Error> {
+    let layers = bench::stack(session, setup, observer, container).await?;
+    let name = command.get_program().to_string_lossy().into_owned();
+    let snapshotter = session.snapshotter.clone();
+    let (code, layer) = par::blocking(move || -> Result<_, Error> {
+        let store = snapshotter.store();
+        let active = store.prepare()?;
+        let prepared = snapshotter.prepare(&active, &layers, sandbox::Sync::Durable);
+        let (mount, unsettled) = prepared.map_err(|e| Error::from(&e))?.give();
+        let at = active.scratch().join("mount");
+        std::fs::create_dir_all(&at)
+            .map_err(|e| Error::world(format!("can't make {}: {e}", at.display())))?;
+        command.env(VARIABLE, &at);
+        let status = sandbox::run_beside(mount, &at, command)?;
+        unsettled.settle(&active).map_err(|e| Error::from(&e))?;
+        let code = status
+            .code()
+            .unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0));
+        Ok((code, store.commit(active, Default::default())?))
+    })
+    .await?;
+    container.push(&session.store, layer, format!("mount {name}"))?;
+    Ok(code)
 }
