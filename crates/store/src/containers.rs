@@ -13,7 +13,7 @@ use crate::{LocalStore, Result, SnapshotId, sealed};
 use digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 const FOLDER: &str = "containers-v1";
@@ -191,7 +191,12 @@ impl LocalStore {
     pub fn is_container_busy(&self, id: &str) -> Result<bool> {
         let dir = self.container_dir(id);
         match File::open(&dir) {
-            Ok(file) => Ok(!try_lock(&file).at("lock", &dir)?),
+            // Shared, so that those who only look don't take each other for somebody who works.
+            Ok(file) => match file.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(TryLockError::WouldBlock) => Ok(true),
+                Err(TryLockError::Error(e)) => Err(Error::io("lock", &dir, e)),
+            },
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(Error::io("open", &dir, e)),
         }

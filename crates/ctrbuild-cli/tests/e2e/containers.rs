@@ -299,6 +299,37 @@ fn a_program_of_the_host_sees_the_files() {
 }
 
 #[test]
+fn mounts_and_networks_are_those_of_steps() {
+    let Some(place) = Place::with_base() else { return };
+    let c = place.run(["from", "base"]).ok();
+    place.context_in("in", &[("file", "of the context\n")]);
+    assert_eq!(place.run(["run", "--network=none", &c, "ls", "/sys/class/net"]).ok(), "lo");
+    let bind = "type=bind,source=file,target=/m/file";
+    assert_eq!(
+        place.run(["run", "--contextdir", "in", "--mount", bind, &c, "cat", "/m/file"]).ok(),
+        "of the context"
+    );
+    let image = "type=bind,from=base,source=/etc,target=/m";
+    assert_eq!(place.run(["run", "--mount", image, &c, "ls", "/m"]).ok(), "passwd");
+    let cache = "type=cache,target=/cache";
+    place.run(["run", "--mount", cache, &c, "touch", "/cache/kept"]).ok();
+    assert_eq!(place.run(["run", "--mount", cache, &c, "ls", "/cache"]).ok(), "kept");
+    place.run(["run", "--mount", "type=tmpfs,target=/t", &c, "touch", "/t/gone"]).ok();
+    // Nothing of them is in the container.
+    assert_eq!(place.run(["run", &c, "sh", "-c", "ls /m /t /cache 2>/dev/null"]).stdout, "");
+    for (args, word) in [
+        (["--network", "odd"], "odd"),
+        (["--mount", "type=odd,target=/x"], "odd"),
+        (["--mount", "type=cache,target=/x y"], "no value"),
+        (["--contextdir", "nowhere"], "nowhere"),
+    ] {
+        let said = run(&mut place.command([&["run"], &args[..], &[c.as_str(), "true"]].concat())).err();
+        assert!(said.contains(word), "{args:?}: {said}");
+    }
+    place.verify();
+}
+
+#[test]
 fn an_empty_container_is_filled() {
     let Some(place) = Place::with_base() else { return };
     let c = place.run(["from", "scratch"]).ok();
