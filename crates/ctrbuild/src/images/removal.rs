@@ -22,11 +22,16 @@ pub fn remove(store: &LocalStore, name: &str, force: bool) -> Result<Vec<Removed
     let digest = found.document.digest();
     let by_name = found.refs.len() == 1
         && name.parse::<Reference>().is_ok_and(|r| r.with_default_tag().to_string() == found.refs[0].name);
+    let own: Vec<&str> = found.refs.iter().map(|r| r.name.as_str()).collect();
+    // Before others are kept out, since it reads all manifests: a child that comes meanwhile keeps what it needs anyhow.
+    let child = match by_name && force || store.is_named_besides(&digest, &own)? {
+        true => None,
+        false => lineage::children(store, &images_of(store, &found.document)?, &digest)?.into_iter().next(),
+    };
     // From the look at who depends on it to the end nobody gives it another name.
     let guard = store.refs_lock()?;
-    let own: Vec<&str> = found.refs.iter().map(|r| r.name.as_str()).collect();
     if !store.is_named_besides(&digest, &own)? {
-        check(store, &found.document, by_name, found.refs.len(), force)?;
+        check(store, &found.document, child, by_name, found.refs.len(), force)?;
     }
     let mut out = Vec::new();
     for r in &found.refs {
@@ -52,10 +57,11 @@ fn users(store: &LocalStore, document: &Document) -> Result<Vec<containers::List
 }
 
 /// Whether something is in the way of removing the last names of an image. `force` overrules what docker calls soft; and
-/// for an image that others were made from, where its name was given: it is only the name that goes.
+/// for an image that others were made from, such as `child`, where its name was given: it is only the name that goes.
 fn check(
     store: &LocalStore,
     document: &Document,
+    child: Option<String>,
     by_name: bool,
     names: usize,
     force: bool,
@@ -70,16 +76,13 @@ fn check(
         let message = format!("conflict: unable to delete {} ({how}) - {reason}", id.short());
         Err(Error::new(ErrorKind::Conflict, message).hint(hint))
     };
-    if !(by_name && force) {
-        let children = lineage::children(store, &images, &document.digest())?;
-        if let Some(child) = children.first() {
-            let child = child.parse::<Reference>().map_or_else(|_| child.clone(), |n| n.familiar());
-            return conflict(
-                by_name,
-                "image has dependent child images".into(),
-                format!("remove {child} first; `ctrbuild image tree` shows which was made from which"),
-            );
-        }
+    if let Some(child) = child {
+        let child = child.parse::<Reference>().map_or_else(|_| child.clone(), |n| n.familiar());
+        return conflict(
+            by_name,
+            "image has dependent child images".into(),
+            format!("remove {child} first; `ctrbuild image tree` shows which was made from which"),
+        );
     }
     let users = users(store, document)?;
     if let Some(c) = users.iter().find(|c| c.running) {
