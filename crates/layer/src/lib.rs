@@ -36,6 +36,7 @@ pub mod stack;
 mod stream;
 pub mod tree;
 pub mod unpack;
+mod windows;
 mod write;
 mod writers;
 

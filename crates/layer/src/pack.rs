@@ -11,12 +11,12 @@ use crate::error::{Context, shown};
 use crate::fsat::{self, DIR};
 use crate::read::{Entry, Kind};
 use crate::stream::{ChunkWriter, hashed_write};
-use crate::{Error, IdMap, Marks, Result, write};
+use crate::{Error, IdMap, Marks, Result, windows, write};
 use digest::DiffId;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,11 +42,22 @@ pub enum Times {
     Seconds,
 }
 
+/// What a layer looks like to those who unpack it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    #[default]
+    Unix,
+    /// `Files/` and `Hives/` with Windows' records; owners and attributes of Linux are left out, and there are no
+    /// opaque markers. The folder has to be laid out so: what isn't below `Files` is refused.
+    Windows,
+}
+
 /// How a layer is packed.
 #[derive(Debug, Clone, Default)]
 pub struct PackOptions {
     /// `SOURCE_DATE_EPOCH`: later times become this one. Seconds since 1970.
     pub clamp_times: Option<i64>,
+    pub form: Form,
     pub times: Times,
     pub xattrs: Xattrs,
     pub marks: Marks,
@@ -180,8 +191,16 @@ struct Packer<'a> {
 impl Packer<'_> {
     fn walk(&mut self, root: OwnedFd, below: Below) -> Result<()> {
         let opaque = fsat::is_opaque(&root, self.options.marks).at("read", b"")?;
-        if opaque {
-            self.marker(b".wh..wh..opq")?;
+        match self.options.form {
+            Form::Unix if opaque => self.marker(b".wh..wh..opq")?,
+            Form::Unix => {}
+            Form::Windows if opaque => return Err(Error::entry(b"", "it hides all layers below")),
+            // Both first, whatever is in the folder, and the same in every layer.
+            Form::Windows => {
+                for name in [windows::HIVES, windows::FILES] {
+                    self.write(&plain(name, Kind::Dir, 0o755))?;
+                }
+            }
         }
         let below = if opaque { Below { known: below.known, dirs: Vec::new() } } else { below };
         let names = fsat::names(&root).at("list", b"")?.into_iter();
@@ -196,6 +215,17 @@ impl Packer<'_> {
             };
             let path = fsat::join(&level.path, name.as_bytes());
             let stat = fsat::lstat(&level.dir, name.as_bytes()).at("read", &path)?;
+            if self.options.form == Form::Windows && level.path.is_empty() {
+                if name.as_bytes() == windows::HIVES {
+                    continue;
+                }
+                if name.as_bytes() != windows::FILES || !fsat::file_type(&stat).is_dir() {
+                    return Err(Error::entry(
+                        &path,
+                        "layers of Windows images have files below `Files` only",
+                    ));
+                }
+            }
             let pending = self.pending.len();
             if let Some((dir, below)) = self.visit(level, &name, &path, &stat)? {
                 let names = fsat::names(&dir).at("list", &path)?.into_iter();
@@ -258,14 +288,19 @@ impl Packer<'_> {
             }
             _ => false,
         };
-        if unchanged {
+        if self.options.form == Form::Windows && path == windows::FILES {
+            // It was written first.
+        } else if unchanged {
             self.pending.push(entry);
         } else {
             self.write(&entry)?;
         }
         // Without anything below there is nothing to hide.
         if opaque && (hidden.is_some() || !level.below.known) {
-            self.marker(&fsat::join(path, b".wh..wh..opq"))?;
+            match self.options.form {
+                Form::Unix => self.marker(&fsat::join(path, b".wh..wh..opq"))?,
+                Form::Windows => self.hide_each(&level.below.enter(name, marks)?, &dir, path)?,
+            }
         }
         let below = if opaque {
             Below { known: level.below.known, dirs: Vec::new() }
@@ -273,6 +308,25 @@ impl Packer<'_> {
             level.below.enter(name, marks)?
         };
         Ok((dir, below))
+    }
+
+    /// A whiteout for each thing that a folder hides, instead of one marker for all of them.
+    fn hide_each(&mut self, below: &Below, dir: &OwnedFd, path: &[u8]) -> Result<()> {
+        if !below.known {
+            return Err(Error::entry(path, "it hides what is below it, and it is not known what that is"));
+        }
+        let own = fsat::names(dir).at("list", path)?;
+        let mut hidden = BTreeSet::new();
+        for lower in &below.dirs {
+            hidden.extend(fsat::names(&open_dir(lower)?).at_path("list", lower)?);
+        }
+        for name in hidden {
+            if own.contains(&name) || below.find(&name, self.options.marks)?.is_none() {
+                continue;
+            }
+            self.marker(&fsat::join(path, &[b".wh.", name.as_bytes()].concat()))?;
+        }
+        Ok(())
     }
 
     fn leaf(&mut self, level: &Level, name: &CString, path: &[u8], stat: &Stat) -> Result<()> {
@@ -288,6 +342,9 @@ impl Packer<'_> {
             t if t.is_block_device() => device(numbers, true),
             _ => return Err(Error::entry(path, "it is of a kind that layers cannot express")),
         };
+        if self.options.form == Form::Windows && !matches!(kind, Kind::File | Kind::Symlink) {
+            return Err(Error::entry(path, "Windows has no pipes and devices among its files"));
+        }
         let mut entry = self.entry(path, stat, kind)?;
         if stat.st_nlink > 1 {
             #[allow(clippy::unnecessary_cast, reason = "the types differ between architectures")]
@@ -340,34 +397,23 @@ impl Packer<'_> {
     fn write(&mut self, entry: &Entry) -> Result<()> {
         for dir in std::mem::take(&mut self.pending) {
             self.entries += 1;
-            write::header(self.out, &dir)?;
+            write::header(self.out, &dir, self.options.form)?;
         }
         self.entries += 1;
-        write::header(self.out, entry)
+        write::header(self.out, entry, self.options.form)
     }
 
     /// A whiteout or opaque marker: an empty file whose metadata never vary.
     fn marker(&mut self, path: &[u8]) -> Result<()> {
-        self.write(&Entry {
-            path: path.to_vec(),
-            link: Vec::new(),
-            kind: Kind::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            mtime: (0, 0),
-            size: 0,
-            xattrs: Vec::new(),
-            sparse: None,
-        })
+        self.write(&plain(path, Kind::File, 0))
     }
 
     fn entry(&self, path: &[u8], stat: &Stat, kind: Kind) -> Result<Entry> {
-        let (uid, gid) = self
-            .options
-            .ids
-            .to_image(stat.st_uid, stat.st_gid)
-            .map_err(|(kind, id)| Error::Unmapped { path: shown(path), kind, id })?;
+        let (uid, gid) = match self.options.form {
+            Form::Unix => self.options.ids.to_image(stat.st_uid, stat.st_gid),
+            Form::Windows => Ok((0, 0)),
+        }
+        .map_err(|(kind, id)| Error::Unmapped { path: shown(path), kind, id })?;
         let mut mtime = fsat::mtime(stat);
         if self.options.times == Times::Seconds {
             mtime.1 = 0;
@@ -392,6 +438,9 @@ impl Packer<'_> {
     }
 
     fn xattrs(&self, fd: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        if self.options.form == Form::Windows {
+            return Ok(Vec::new());
+        }
         xattrs(fd, self.options.xattrs).at("read the attributes of", path)
     }
 
@@ -423,6 +472,22 @@ impl Packer<'_> {
         let lower = fsat::open(lower_path, FILE, Mode::empty()).at_path("open", lower_path)?;
         Ok(self.xattrs(&upper, path)? == self.xattrs(&lower, path)?
             && same_content(upper, lower).at("read", path)?)
+    }
+}
+
+/// An entry whose metadata never vary.
+fn plain(path: &[u8], kind: Kind, mode: u32) -> Entry {
+    Entry {
+        path: path.to_vec(),
+        link: Vec::new(),
+        kind,
+        mode,
+        uid: 0,
+        gid: 0,
+        mtime: (0, 0),
+        size: 0,
+        xattrs: Vec::new(),
+        sparse: None,
     }
 }
 

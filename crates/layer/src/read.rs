@@ -4,6 +4,7 @@
 //! here, strictly: what is malformed is an error. Where formats leave a choice, Go's `archive/tar` is
 //! followed, since it decides what an image means to most other tools.
 
+use crate::pack::Form;
 use crate::pax;
 use crate::{Error, Result};
 use std::io::{self, BufRead};
@@ -59,11 +60,12 @@ pub struct TarReader<R> {
     padding: u64,
     /// Bytes of the piece handed out last, to be consumed.
     lent: usize,
+    form: Form,
 }
 
 impl<R: BufRead> TarReader<R> {
     pub fn new(inner: R) -> Self {
-        TarReader { inner, offset: 0, left: 0, padding: 0, lent: 0 }
+        TarReader { inner, offset: 0, left: 0, padding: 0, lent: 0, form: Form::Unix }
     }
 
     /// The next entry, `None` at the end of the archive. A stream that ends between two entries is
@@ -91,6 +93,9 @@ impl<R: BufRead> TarReader<R> {
                 b'x' | b'X' => {
                     let data = self.meta(size)?;
                     let records = pax::parse(&data).map_err(|e| self.malformed(e))?;
+                    if records.iter().any(|(key, _)| key.starts_with(crate::windows::PREFIX)) {
+                        self.form = Form::Windows;
+                    }
                     extended.records = records.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
                 }
                 b'g' => {
@@ -105,6 +110,11 @@ impl<R: BufRead> TarReader<R> {
                 _ => return self.entry(&block, size, extended).map(Some),
             }
         }
+    }
+
+    /// Windows once an entry had records of it.
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// The next piece of the current entry's data; empty at its end.

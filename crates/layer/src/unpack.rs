@@ -15,6 +15,7 @@
 
 use crate::error::{Context, shown};
 use crate::fsat::{self, DIR};
+use crate::pack::Form;
 use crate::read::{Entry, Kind, TarReader};
 use crate::stream::{ChunkReader, hashed_read};
 use crate::writers::{self, NewFile, Writers};
@@ -75,6 +76,8 @@ pub struct UnpackReport {
     pub opaque_root: bool,
     /// Device nodes that this process may not make.
     pub skipped_devices: Vec<PathBuf>,
+    /// Windows where entries have records of it, which are not kept.
+    pub form: Form,
 }
 
 /// Unpack the uncompressed tar `reader` into the empty folder `dest`. The digest of the tar is
@@ -97,6 +100,7 @@ pub fn apply(reader: impl Read + Send, dest: &Path, options: &UnpackOptions) -> 
         lower_links: unpacker.lower_links,
         opaque_root: unpacker.opaque_root,
         skipped_devices: unpacker.skipped_devices,
+        form: unpacker.form,
     })
 }
 
@@ -133,6 +137,7 @@ struct Unpacker<'a> {
     lower_links: Vec<(PathBuf, PathBuf)>,
     skipped_devices: Vec<PathBuf>,
     opaque_root: bool,
+    form: Form,
     entries: u64,
     /// Permission bits that new files don't get.
     withheld: u32,
@@ -152,6 +157,7 @@ impl<'a> Unpacker<'a> {
             lower_links: Vec::new(),
             skipped_devices: Vec::new(),
             opaque_root: false,
+            form: Form::Unix,
             entries: 0,
         }
     }
@@ -167,6 +173,7 @@ impl<'a> Unpacker<'a> {
             }
             self.entry(&entry, &mut tar, files)?;
         }
+        self.form = tar.form();
         self.link_deferred()
     }
 

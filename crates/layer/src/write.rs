@@ -3,10 +3,11 @@
 //! The bytes depend on the entry alone: user and group names are empty, no access times are kept,
 //! fields have one form each.
 
+use crate::pack::Form;
 use crate::pax;
 use crate::read::{Entry, Kind};
 use crate::stream::ChunkWriter;
-use crate::{Error, Result};
+use crate::{Error, Result, windows};
 
 /// Largest number in a 12-digit and in an 8-digit octal field (one digit is the terminator).
 const OCTAL_12: u64 = 0o77_777_777_777;
@@ -14,7 +15,7 @@ const OCTAL_8: u64 = 0o7_777_777;
 
 /// Write the header of `entry`, preceded by an extended one where it needs that. Names must be
 /// normalized; a folder's gets its slash here.
-pub fn header(out: &mut ChunkWriter, entry: &Entry) -> Result<()> {
+pub fn header(out: &mut ChunkWriter, entry: &Entry, form: Form) -> Result<()> {
     let mut path = entry.path.clone();
     if entry.kind == Kind::Dir {
         path.push(b'/');
@@ -47,6 +48,9 @@ pub fn header(out: &mut ChunkWriter, entry: &Entry) -> Result<()> {
     }
     for (name, value) in &entry.xattrs {
         pax::push(&mut records, &[pax::XATTR, name].concat(), value);
+    }
+    if form == Form::Windows {
+        windows::records(&mut records, entry);
     }
     if !records.is_empty() {
         extended(out, &path, &records)?;
