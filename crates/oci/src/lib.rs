@@ -18,6 +18,7 @@ pub mod mutate;
 mod platform;
 mod reference;
 mod time;
+pub mod windows;
 
 pub use blob::{BlobSink, BlobSource, BlobWriter, MemoryBlobs};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
