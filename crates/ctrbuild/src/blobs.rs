@@ -1,6 +1,6 @@
 //! Blobs between the store and the rest: sinks for pulls and loads, sources for pushes and archives.
 
-use digest::{DiffId, Digest, Sha256};
+use digest::{ChainId, DiffId, Digest, Sha256};
 use oci::{BlobSink, BlobSource, BlobWriter, Content, Descriptor};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -121,8 +121,16 @@ impl ImageBlobs {
 /// The folder of the last of `chain` and those below it, the topmost first. `None` if one is not unpacked.
 pub fn layer_folders(store: &LocalStore, chain: &[DiffId]) -> io::Result<Option<(PathBuf, Vec<PathBuf>)>> {
     let mut folders = Vec::with_capacity(chain.len());
-    for diff in chain {
-        let Some(id) = store.layer(diff).map_err(other)?.and_then(|l| l.snapshot) else { return Ok(None) };
+    for (i, diff) in chain.iter().enumerate() {
+        let mut id = store.layer(diff).map_err(other)?.and_then(|l| l.snapshot);
+        if id.is_none()
+            && i + 1 < chain.len()
+            && let Some(up_to) = ChainId::of(&chain[..=i])
+        {
+            // One that lies below may be there only as it was completed, which is what the layer was made on.
+            id = worker::completed_layer(store, up_to).map_err(other)?;
+        }
+        let Some(id) = id else { return Ok(None) };
         folders.push(store.snapshot_path(&id).map_err(other)?);
     }
     folders.reverse();

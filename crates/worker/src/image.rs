@@ -177,8 +177,7 @@ impl LocalWorker {
             return Ok(Some(id));
         }
         let Some(chain) = chain else { return Ok(None) };
-        let record = self.store().cache_get(&layer_key("chain", &chain.0)).map_err(|e| store_error(&e))?;
-        Ok(record.and_then(|r| r.snapshots.first().cloned()))
+        completed_layer(self.store(), chain).map_err(|e| store_error(&e))
     }
 
     fn unpack(&self, blob: &Descriptor, diff: DiffId, created: Option<u64>) -> Result<Unpacked, ErrorKind> {
@@ -326,6 +325,12 @@ fn layer_key(what: &str, digest: &Digest) -> CacheKey {
     let mut h = StableHasher::new("ctrbuild.image-layer.v1");
     h.put(what).put(digest);
     CacheKey::from_bytes(h.finish())
+}
+
+/// The files of a layer that could not be understood alone, where they were completed by those below it.
+pub fn completed_layer(store: &LocalStore, chain: ChainId) -> store::Result<Option<SnapshotId>> {
+    let record = store.cache_get(&layer_key("chain", &chain.0))?;
+    Ok(record.and_then(|r| r.snapshots.first().cloned()))
 }
 
 /// Compute, note and return the diff id of a snapshot, and record the layer.

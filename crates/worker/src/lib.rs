@@ -36,7 +36,7 @@ pub use exec::foreign::emulator;
 pub use exec::{DefaultNetwork, Isolation};
 pub use export::{TarRoot, export_folder, export_tar};
 pub use failed::{Entered, FailedStep, KeptNetwork, must_be_empty};
-pub use image::{BlobOrigin, FetchError, RemoteLayer, pack_options, unpack_options};
+pub use image::{BlobOrigin, FetchError, RemoteLayer, completed_layer, pack_options, unpack_options};
 pub use imported::ImportedCache;
 pub use log::LogDir;
 pub use passwd::{User, owner, process_user};

@@ -165,3 +165,19 @@ fn pull_then_push_keeps_every_byte() {
     assert_eq!(inspect(&first), inspect(&second));
     assert!(!digest.is_empty());
 }
+
+/// Layers without entries for their folders exist only completed by those below, and others are made on them.
+#[test]
+fn on_a_base_without_entries_for_folders() {
+    let Some(place) = Place::new() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let registry = runtime.block_on(TestRegistry::start());
+    let host = oci::Platform::new("linux", "amd64");
+    registry.add("base", "1", &testkit::image(&host, &[&[("a/b", b"b")], &[("a/c/d", b"d")]]));
+    let base = format!("{}/base:1", registry.domain());
+    let context = place.recipe(&format!("FROM {base}\nCOPY Dockerfile /a/c/\n"));
+    let app = format!("{}/app:1", registry.domain());
+    place.run(["build", "--platform=linux/amd64", "-t", &app, "--push", &context]).ok();
+    place.run(["save", "-o", "app.tar", &app]).ok();
+    place.verify();
+}
