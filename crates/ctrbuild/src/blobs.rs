@@ -1,6 +1,7 @@
 //! Blobs between the store and the rest: sinks for pulls and loads, sources for pushes and archives.
 
 use digest::{ChainId, DiffId, Digest, Sha256};
+use layer::pack::Form;
 use oci::{BlobSink, BlobSource, BlobWriter, Content, Descriptor};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -103,9 +104,11 @@ impl ImageBlobs {
 
     fn packed(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read + Send>>> {
         let Some(chain) = self.chains.get(digest) else { return Ok(None) };
-        let Some((upper, lowers)) = layer_folders(&self.store, chain)? else { return Ok(None) };
+        let Some(LayerFolders { upper, lowers, form }) = layer_folders(&self.store, chain)? else {
+            return Ok(None);
+        };
         let (reader, mut writer) = io::pipe()?;
-        let options = worker::pack_options();
+        let options = worker::pack_options(form);
         // The store handle keeps the folders from being collected meanwhile.
         let store = self.store.clone();
         std::thread::spawn(move || {
@@ -118,8 +121,18 @@ impl ImageBlobs {
     }
 }
 
-/// The folder of the last of `chain` and those below it, the topmost first. `None` if one is not unpacked.
-pub fn layer_folders(store: &LocalStore, chain: &[DiffId]) -> io::Result<Option<(PathBuf, Vec<PathBuf>)>> {
+/// Where a layer and those below it are.
+pub struct LayerFolders {
+    pub upper: PathBuf,
+    /// The topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// How the layer is packed.
+    pub form: Form,
+}
+
+/// The folder of the last of `chain` and those below it. `None` if one is not unpacked.
+pub fn layer_folders(store: &LocalStore, chain: &[DiffId]) -> io::Result<Option<LayerFolders>> {
+    let mut form = Form::Unix;
     let mut folders = Vec::with_capacity(chain.len());
     for (i, diff) in chain.iter().enumerate() {
         let mut id = store.layer(diff).map_err(other)?.and_then(|l| l.snapshot);
@@ -132,10 +145,11 @@ pub fn layer_folders(store: &LocalStore, chain: &[DiffId]) -> io::Result<Option<
         }
         let Some(id) = id else { return Ok(None) };
         folders.push(store.snapshot_path(&id).map_err(other)?);
+        form = worker::windows::form(store, &id).map_err(other)?;
     }
     folders.reverse();
     let upper = folders.remove(0);
-    Ok(Some((upper, folders)))
+    Ok(Some(LayerFolders { upper, lowers: folders, form }))
 }
 
 impl BlobSource for ImageBlobs {

@@ -1,6 +1,6 @@
 //! From layers to an image: history times, diff ids, descriptors, compression.
 
-use crate::blobs::layer_folders;
+use crate::blobs::{LayerFolders, layer_folders};
 use crate::{Error, lookup};
 use digest::{CacheKey, DiffId, Digest, StableHasher};
 use layer::pack::{PackOptions, PackStats};
@@ -251,7 +251,7 @@ pub fn pack_layer(
         return Ok(descriptor(blob));
     }
     let folders = layer_folders(store, chain).map_err(|e| Error::world(e.to_string()))?;
-    let Some((upper, lowers)) = folders else {
+    let Some(LayerFolders { upper, lowers, form }) = folders else {
         return Err(Error::world(format!("layer {diff} is not unpacked in the store"))
             .hint("pull the image again, or run `ctrbuild store verify --repair`"));
     };
@@ -264,7 +264,7 @@ pub fn pack_layer(
         Compression::Gzip { level } => layer::compress::Compression::Gzip { level: level.unwrap_or(4) },
         _ => layer::compress::Compression::None,
     };
-    let (stats, digest, size) = compress(store, &upper, &lowers, &worker::pack_options(), compression)?;
+    let (stats, digest, size) = compress(store, &upper, &lowers, &worker::pack_options(form), compression)?;
     if stats.diff_id != *diff {
         return Err(Error::world(format!(
             "layer {diff} in the store was changed: it packs to {}",
@@ -366,11 +366,12 @@ fn rewrite_layer(
     {
         return Ok(known);
     }
-    let Some((upper, lowers)) = layer_folders(store, chain).map_err(|e| Error::world(e.to_string()))? else {
+    let folders = layer_folders(store, chain).map_err(|e| Error::world(e.to_string()))?;
+    let Some(LayerFolders { upper, lowers, form }) = folders else {
         return Err(Error::world(format!("layer {diff} is not unpacked in the store"))
             .hint("build again, or run `ctrbuild store verify --repair`"));
     };
-    let options = PackOptions { clamp_times: Some(epoch), ..worker::pack_options() };
+    let options = PackOptions { clamp_times: Some(epoch), ..worker::pack_options(form) };
     let (stats, digest, size) = compress(store, &upper, &lowers, &options, how)?;
     let blob = LayerBlobV1 { media_type: media_type.to_string(), digest, size, annotations: BTreeMap::new() };
     store.put_layer(LayerRecordV1 {

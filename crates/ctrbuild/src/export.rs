@@ -371,6 +371,10 @@ fn platform_folder(platform: &Platform) -> String {
     platform.to_string().replace('/', "_")
 }
 
+fn form(built: &BuiltImage) -> layer::pack::Form {
+    worker::windows::form_of(&built.image.config.value.os)
+}
+
 fn root_file_systems(
     session: &Session,
     output: &Output,
@@ -384,8 +388,14 @@ fn root_file_systems(
                 std::fs::create_dir_all(&folder)
                     .map_err(|e| Error::world(format!("can't make {}: {e}", folder.display())))?;
                 if !built.layers.is_empty() {
-                    worker::export_folder(&session.snapshotter, &built.layers, &folder, built.epoch)
-                        .map_err(|e| Error::from(&e))?;
+                    worker::export_folder(
+                        &session.snapshotter,
+                        &built.layers,
+                        &folder,
+                        built.epoch,
+                        form(built),
+                    )
+                    .map_err(|e| Error::from(&e))?;
                 }
             }
             Ok(())
@@ -398,6 +408,7 @@ fn root_file_systems(
                 prefix: prefix(b),
                 layers: b.layers.clone(),
                 epoch: b.epoch,
+                form: form(b),
             };
             let roots: Vec<_> = images.iter().map(root).collect();
             write_file(dest, |out| {

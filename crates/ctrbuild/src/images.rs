@@ -613,9 +613,13 @@ pub fn from_folder(
     let store = &session.store;
     let active = store.prepare()?;
     fill(&active.upper(), &mut config)?;
-    let stats = layer::pack::diff_id(&active.upper(), &[], &worker::pack_options())?;
-    let meta =
-        SnapshotMeta { diff_id: Some(stats.diff_id), tar_size: Some(stats.size), ..SnapshotMeta::default() };
+    let form = worker::windows::form_of(&config.os);
+    let stats = layer::pack::diff_id(&active.upper(), &[], &worker::pack_options(form))?;
+    let meta = SnapshotMeta {
+        diff_id: Some(stats.diff_id),
+        tar_size: Some(stats.size),
+        ..worker::windows::meta(form)
+    };
     let id = store.commit(active, meta)?;
     store.put_layer(LayerRecordV1 {
         diff_id: stats.diff_id,

@@ -4,11 +4,11 @@
 //! not, it can't be judged. One that was pulled was packed by somebody else, in a way that we may not know; where its blob is here, that is unpacked
 //! again, and both are compared in our own packing. What has neither can't be judged, and passes.
 
-use crate::blobs::layer_folders;
+use crate::blobs::{LayerFolders, layer_folders};
 use crate::images::images_of;
 use crate::{Error, lookup};
 use digest::DiffId;
-use layer::pack::{PackOptions, Xattrs};
+use layer::pack::{Form, PackOptions, Xattrs};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,9 +50,15 @@ impl LayerCheck {
         if own.as_deref() != Some(files) {
             return Ok(true);
         }
-        let packed = match self.lowers(&diff)? {
-            Some(lowers) => Some(pack(files, &lowers, &worker::pack_options())?),
+        let packed = match self.below(&diff)? {
             None => None,
+            Some(LayerFolders { lowers, form, .. }) => {
+                match pack(files, &lowers, &worker::pack_options(form)) {
+                    // A Windows base may have what none of ours would.
+                    Err(_) if !snapshot.made_here && form == Form::Windows => None,
+                    packed => Some(packed?),
+                }
+            }
         };
         if packed == Some(diff) {
             return Ok(true);
@@ -70,9 +76,9 @@ impl LayerCheck {
         Ok(packed.is_none())
     }
 
-    fn lowers(&self, diff: &DiffId) -> io::Result<Option<Vec<PathBuf>>> {
+    fn below(&self, diff: &DiffId) -> io::Result<Option<LayerFolders>> {
         let Some(chain) = self.chains.get(diff) else { return Ok(None) };
-        Ok(layer_folders(&self.store, chain)?.map(|(_, lowers)| lowers))
+        layer_folders(&self.store, chain)
     }
 
     fn is_what_unpacks(&self, files: &Path, blob: &digest::Digest) -> io::Result<bool> {
@@ -88,7 +94,7 @@ impl LayerCheck {
         if fresh.is_err() {
             return Ok(true);
         }
-        let all = PackOptions { xattrs: Xattrs::All, ..worker::pack_options() };
+        let all = PackOptions { xattrs: Xattrs::All, ..worker::pack_options(Form::Unix) };
         Ok(pack(files, &[], &all)? == pack(&active.upper(), &[], &all)?)
     }
 }

@@ -24,6 +24,8 @@ pub enum PathError {
     Unc,
     #[error("the specified path is not on the system drive (C:)")]
     OtherDrive,
+    #[error("the name {0:?} {1}")]
+    Name(String, oci::windows::NameError),
 }
 
 /// Go's `path.Clean`: shortest equivalent text; empty becomes `.`.
@@ -57,7 +59,7 @@ fn to_slash(path: &str, style: PathStyle) -> String {
 
 fn clean_keeping_slash(path: &str, keep: bool) -> String {
     let cleaned = clean(path);
-    if keep && cleaned.len() > 1 && path.ends_with('/') { format!("{cleaned}/") } else { cleaned }
+    if keep && cleaned != "/" && path.ends_with('/') { format!("{cleaned}/") } else { cleaned }
 }
 
 /// Drop the drive letter of a Windows path, which must be C; a no-op elsewhere.
@@ -106,6 +108,23 @@ pub fn normalize(parent: &str, path: &str, style: PathStyle, keep_slash: bool) -
         }
     }
     Ok(out)
+}
+
+/// Whether all names in a path, which is clean, are ones that the system allows.
+pub fn check_names(path: &str, style: PathStyle) -> Result<(), PathError> {
+    if style == PathStyle::Unix {
+        return Ok(());
+    }
+    let names = path.split(['/', '\\']).filter(|name| !matches!(*name, "" | "."));
+    for name in names {
+        oci::windows::check_name(name).map_err(|e| PathError::Name(name.to_string(), e))?;
+    }
+    Ok(())
+}
+
+/// An absolute path in the folder that is the drive, which nothing leads out of; as it is where there are no drives.
+pub fn on_drive(drive: &str, path: String) -> String {
+    if drive.is_empty() { path } else { join(drive, &clean(&path)) }
 }
 
 /// The new working directory after `WORKDIR path` below `current`, as the image records it.
@@ -158,6 +177,27 @@ mod tests {
             ("/", "./", "/"),
         ] {
             assert_eq!(destination(dir, dest, Unix).as_deref(), Ok(want), "{dir} {dest}");
+        }
+    }
+
+    #[test]
+    fn windows_destinations() {
+        for (dir, dest, want) in [
+            ("\\w", "x", "/w/x"),
+            ("\\w", "C:x\\", "/w/x/"),
+            ("\\w", "C:\\a\\..\\b\\", "/b/"),
+            ("\\w", "/Program Files/", "/Program Files/"),
+            ("", ".", "/"),
+            ("", "..\\..\\x", "/x"),
+        ] {
+            assert_eq!(destination(dir, dest, Windows).as_deref(), Ok(want), "{dir} {dest}");
+        }
+        assert_eq!(on_drive("/Files", "/../x/".into()), "/Files/x");
+        assert_eq!(on_drive("", "/../x/".into()), "/../x/");
+        assert_eq!(check_names("/a b/c.d/", Windows), Ok(()));
+        assert_eq!(check_names("/nul", Unix), Ok(()));
+        for bad in ["/a/nul", "/Con.txt/x", "/a/b:stream", "/x./y"] {
+            assert!(matches!(check_names(bad, Windows), Err(PathError::Name(..))), "{bad}");
         }
     }
 

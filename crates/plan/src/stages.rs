@@ -435,6 +435,13 @@ impl<'a> Planner<'a> {
             states.remove(&target).ok_or_else(|| PlanError::new("internal error: target not lowered"))?;
         state.image.config.labels.extend(self.request.labels.clone());
         if let Some(platform) = &self.request.platform {
+            if (platform.os == "windows") != (state.platform.os == "windows") {
+                let message =
+                    format!("{platform} was asked for, but this stage makes an image for {}", state.platform);
+                return Err(PlanError::new(message)
+                    .hint("layers of Windows images have another form: COPY the files into a stage of that platform")
+                    .at(self.nodes[target].lines));
+            }
             let same = platform.os == state.image.os && platform.architecture == state.image.architecture;
             state.image.os = platform.os.clone();
             state.image.architecture = platform.architecture.clone();

@@ -51,6 +51,11 @@ pub struct StageState {
     pub cmd_set: bool,
 }
 
+/// The folder that layers for a platform have the files in.
+pub fn drive(platform: &Platform) -> &'static str {
+    if platform.os == "windows" { oci::windows::FILES } else { "" }
+}
+
 /// The comment of history entries that a recipe makes.
 pub const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 
@@ -62,6 +67,15 @@ pub enum MakesLayer {
 }
 
 impl StageState {
+    /// What paths of the recipe are below, in the files of this stage: layers of Windows images have drive C in a
+    /// folder. A local folder has no such layers yet.
+    pub fn drive(&self) -> &'static str {
+        match self.root {
+            Root::Local(_) => "",
+            Root::Empty | Root::Vertex(_) => drive(&self.platform),
+        }
+    }
+
     pub fn commit(&mut self, created_by: String, layer: MakesLayer) {
         self.image.history.push(History {
             created_by,

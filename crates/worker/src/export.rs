@@ -4,6 +4,7 @@ use crate::copy::{Style, Target};
 use crate::select::{Entry, Kind};
 use crate::{Snapshotter, hash};
 use graph::PathSelector;
+use layer::pack::Form;
 use sandbox::RootDir;
 use solver::ErrorKind;
 use std::io::Write;
@@ -12,18 +13,20 @@ use std::path::{Path, PathBuf};
 use store::SnapshotId;
 
 /// Copy the root file system into a folder. Everything belongs to whoever runs the builder; device nodes
-/// are left out for those who may not make them. With an `epoch` (seconds since 1970) all times are that.
+/// are left out for those who may not make them. With an `epoch` (seconds since 1970) all times are that. Of Windows
+/// images it is drive C.
 pub fn export_folder(
     snapshotter: &Snapshotter,
     layers: &[SnapshotId],
     dest: &Path,
     epoch: Option<i64>,
+    form: Form,
 ) -> Result<(), ErrorKind> {
     let tree = snapshotter.tree(layers)?;
     let root = RootDir::open_path(dest).map_err(crate::copy::io)?;
     let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let style = Style { owner: Some(owner), time: epoch, ..Style::default() };
-    for mut selected in tree.select(&PathSelector::everything())? {
+    for mut selected in tree.select(&whole(form))? {
         selected.entries.retain(|e| !matches!(e.kind, Kind::Socket | Kind::Device { .. }));
         renumber(&mut selected.entries);
         Target { root: &root, style: &style }.copy(&tree, &selected, "/")?;
@@ -58,6 +61,15 @@ pub struct TarRoot {
     pub layers: Vec<SnapshotId>,
     /// All times are this, in seconds since 1970.
     pub epoch: Option<i64>,
+    pub form: Form,
+}
+
+/// All files of an image.
+fn whole(form: Form) -> PathSelector {
+    match form {
+        Form::Unix => PathSelector::everything(),
+        Form::Windows => PathSelector::of(oci::windows::FILES),
+    }
 }
 
 /// Write root file systems to one tar.
@@ -82,7 +94,7 @@ fn append_root<W: Write>(
         return Ok(());
     }
     let tree = snapshotter.tree(&root.layers)?;
-    for selected in tree.select(&PathSelector::everything())? {
+    for selected in tree.select(&whole(root.form))? {
         let prefix = Path::new(&root.prefix);
         let names: Vec<PathBuf> = selected.entries.iter().map(|e| prefix.join(&e.rel)).collect();
         for (entry, name) in selected.entries.iter().zip(&names) {

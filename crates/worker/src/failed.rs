@@ -150,7 +150,7 @@ impl FailedStep {
             .create(dest)
             .map_err(|e| ErrorKind::other(format!("can't make {}: {e}", dest.display())))?;
         must_be_empty(dest)?;
-        crate::export_folder(snapshotter, &self.layers, dest, None)
+        crate::export_folder(snapshotter, &self.layers, dest, None, layer::pack::Form::Unix)
     }
 
     /// Run a command in its root, with its environment, user, working directory and network; without a command, a

@@ -3,11 +3,12 @@
 use crate::copy::{ModeChange, Style, Target, io};
 use crate::select::{Kind, Selected, Tree, no_base};
 use crate::snapshotter::Prepared;
-use crate::{LocalWorker, hash, passwd, relink, store_error};
+use crate::{LocalWorker, hash, passwd, relink, store_error, windows};
 use dockerfile::chmod::SymbolicMode;
 use graph::{
     CopyAction, CopyFrom, FileAction, MkdirAction, Mode, Op, Owner, PathSelector, Selector, VertexRef,
 };
+use layer::pack::Form;
 use sandbox::{RootDir, Sync};
 use solver::{ErrorKind, InputValue, Job};
 use std::path::Path;
@@ -27,6 +28,7 @@ pub fn run(worker: &LocalWorker, job: &Job) -> Result<Vec<SnapshotId>, ErrorKind
     let store = worker.store();
     let active = store.prepare().map_err(|e| store_error(&e))?;
     let (prepared, root) = open_root(worker, &active, &base)?;
+    let form = windows::form_of(&job.graph.get(job.vertex).platform.os);
     let relink = if base.is_empty() { None } else { relink::key(worker, job, op, &root)? };
     if let Some(key) = relink
         && !job.fresh_mounts
@@ -41,7 +43,10 @@ pub fn run(worker: &LocalWorker, job: &Job) -> Result<Vec<SnapshotId>, ErrorKind
     if let Some(prepared) = prepared {
         prepared.settle(&active)?;
     }
-    let id = store.commit(active, Default::default()).map_err(|e| store_error(&e))?;
+    if form == Form::Windows {
+        windows::check(store, &active.upper(), &base)?;
+    }
+    let id = store.commit(active, windows::meta(form)).map_err(|e| store_error(&e))?;
     if let Some(key) = relink {
         store.cache_put(&key, store::RecordV1::of(vec![id.clone()])).map_err(|e| store_error(&e))?;
     }

@@ -5,16 +5,16 @@
 //! opaque root) is finished against the layers below it and belongs to that chain only.
 
 use crate::snapshotter::{folders, layer_error, marks};
-use crate::{LocalWorker, store_error};
+use crate::{LocalWorker, store_error, windows};
 use digest::{CacheKey, ChainId, DiffId, Digest, StableHasher};
 use graph::{ImageOrigin, ImageSource};
 use layer::decompress::Format;
+use layer::pack::Form;
 use layer::unpack::{UnpackOptions, UnpackReport, Whiteouts};
 use oci::{Descriptor, Document};
 use rustix::fs::FileType;
 use sandbox::RootDir;
 use solver::{ErrorKind, Event, Job, Observer};
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -301,7 +301,7 @@ fn meta(report: &UnpackReport, created: Option<u64>) -> SnapshotMeta {
         diff_id: Some(report.diff_id),
         tar_size: Some(report.size),
         implicit_dirs: report.implicit_dirs.clone(),
-        extra: BTreeMap::new(),
+        ..windows::meta(report.form)
     }
 }
 
@@ -342,7 +342,8 @@ pub(crate) fn compute_diff_id(
     let upper = store.snapshot_path(id).map_err(|e| store_error(&e))?;
     let lowers = folders(store, below)?;
     let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
-    let stats = layer::pack::diff_id(&upper, &lowers, &pack_options())
+    let form = windows::form(store, id).map_err(|e| store_error(&e))?;
+    let stats = layer::pack::diff_id(&upper, &lowers, &pack_options(form))
         .map_err(|e| layer_error("can't pack a layer: ", &e))?;
     let diff_id = stats.diff_id;
     store.set_diff_id(id, diff_id, stats.size).map_err(|e| store_error(&e))?;
@@ -359,6 +360,6 @@ pub(crate) fn compute_diff_id(
 }
 
 /// How layers are packed here.
-pub fn pack_options() -> layer::pack::PackOptions {
-    layer::pack::PackOptions { marks: marks(), ..Default::default() }
+pub fn pack_options(form: Form) -> layer::pack::PackOptions {
+    layer::pack::PackOptions { form, marks: marks(), ..Default::default() }
 }

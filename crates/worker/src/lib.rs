@@ -29,6 +29,7 @@ mod select;
 mod snapshotter;
 mod ssh;
 mod transfer;
+pub mod windows;
 
 pub use egress::{AllowList, AllowListError};
 pub use exec::attached::{Attached, AttachedStep};

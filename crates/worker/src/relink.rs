@@ -10,9 +10,10 @@
 
 use crate::file_op::source;
 use crate::select::{Kind, clean};
-use crate::{LocalWorker, hash, passwd};
+use crate::{LocalWorker, hash, passwd, windows};
 use digest::{CacheKey, StableHasher};
 use graph::{CopyFrom, FileAction, FileOp, Owner};
+use layer::pack::Form;
 use rustix::fs::FileType;
 use sandbox::RootDir;
 use solver::{ErrorKind, Job};
@@ -34,6 +35,10 @@ pub fn key(
     op: &FileOp,
     base: &RootDir,
 ) -> Result<Option<CacheKey>, ErrorKind> {
+    // What Windows can't have depends on all names of a folder, not only on those that are touched.
+    if windows::form_of(&job.graph.get(job.vertex).platform.os) == Form::Windows {
+        return Ok(None);
+    }
     let mut h = StableHasher::new("ctrbuild.relink.v1");
     h.put(op);
     let mut look = Look { base, h: &mut h };

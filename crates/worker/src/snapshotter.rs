@@ -8,8 +8,9 @@
 
 use crate::copy::io;
 use crate::select::{Tree, TreeKind};
-use crate::store_error;
+use crate::{store_error, windows};
 use digest::{CacheKey, StableHasher};
+use layer::pack::Form;
 use layer::stack::{Purpose, Record};
 use rustix::fs::{Mode, OFlags};
 use sandbox::{Access, Folder, MountFd, Overlay, OverlayOptions, RootDir, Sync, Upper, XattrPrefix};
@@ -225,7 +226,10 @@ impl Snapshotter {
         let active = self.store.prepare().map_err(|e| store_error(&e))?;
         layer::squash::squash(&as_paths(&uppers), &as_paths(&lowers), &active.upper(), marks())
             .map_err(|e| layer_error("", &e))?;
-        self.store.commit(active, SnapshotMeta::default()).map_err(|e| store_error(&e))
+        // All of a stack are layers of the same image.
+        let form = changes.last().map_or(Ok(Form::Unix), |id| windows::form(&self.store, id));
+        let meta = windows::meta(form.map_err(|e| store_error(&e))?);
+        self.store.commit(active, meta).map_err(|e| store_error(&e))
     }
 
     /// Copy the files of a stack to the empty folder `dest`, to be worked on by anybody. What [`Snapshotter::take_in`]

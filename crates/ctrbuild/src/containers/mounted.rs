@@ -28,6 +28,7 @@ pub async fn mount(
     observer: &dyn BuildObserver,
     container: &Container,
 ) -> Result<PathBuf, Error> {
+    not_windows(container)?;
     let tree = container.guard.tree();
     let files = tree.join(FILES);
     if is_mounted(container) {
@@ -51,6 +52,15 @@ pub async fn mount(
     })
     .await?;
     Ok(files)
+}
+
+/// What anybody wrote there would have to be looked at as what COPY brings, and name by name.
+fn not_windows(container: &Container) -> Result<(), Error> {
+    match container.facts.config.os == "windows" {
+        false => Ok(()),
+        true => Err(Error::new(ErrorKind::Recipe, "files of a Windows image can't be mounted on Linux")
+            .hint("change them with ctrbuild copy and ctrbuild add")),
+    }
 }
 
 /// Take in what was changed, and remove the copy. Programs that still write to it may lose what they write.
@@ -87,6 +97,7 @@ pub async fn run_beside(
     container: &mut Container,
     mut command: std::process::Command,
 ) -> Result<i32, Error> {
+    not_windows(container)?;
     let layers = bench::stack(session, setup, observer, container).await?;
     let name = command.get_program().to_string_lossy().into_owned();
     let snapshotter = session.snapshotter.clone();

@@ -1,9 +1,9 @@
 //! COPY, ADD and WORKDIR: instructions that change files without running anything.
 
 use super::{Instr, Lowering};
-use crate::path::{self, PathStyle};
+use crate::path::{self, PathError, PathStyle};
 use crate::source::{git_reference, http_file_name, is_http_url, redact};
-use crate::state::{MakesLayer, Root, StageState};
+use crate::state::{MakesLayer, Root, StageState, drive};
 use crate::{PlanError, expand};
 use dockerfile::instruction as ast;
 use graph::*;
@@ -77,13 +77,13 @@ impl Lowering<'_> {
             parents: copy.parents,
             unpack: false,
         };
-        let source = match from {
-            Some(stage) => stage.root,
-            None => Root::Local(self.main_context(&state.platform)),
+        let (source, drive) = match from {
+            Some(stage) => (stage.root, stage.drive()),
+            None => (Root::Local(self.main_context(&state.platform)), ""),
         };
         let mut parts = Parts::default();
         for src in &transfer.sources {
-            self.local_source(&mut parts, &transfer, source, src, state)?;
+            self.local_source(&mut parts, &transfer, (source, drive), src, state)?;
         }
         self.finish_transfer(state, at, transfer, parts)
     }
@@ -124,7 +124,7 @@ impl Lowering<'_> {
                 self.http_source(&mut parts, &transfer, at, src, add, checksum.as_deref(), state)?;
             } else {
                 let context = Root::Local(self.main_context(&state.platform));
-                self.local_source(&mut parts, &transfer, context, src, state)?;
+                self.local_source(&mut parts, &transfer, (context, ""), src, state)?;
             }
         }
         self.finish_transfer(state, at, transfer, parts)
@@ -134,18 +134,18 @@ impl Lowering<'_> {
         transfer.sources.iter().map(|w| self.word(state, w)).collect()
     }
 
-    /// A path of a stage or of a context.
+    /// A path of a stage or of a context, below the folder that the stage has its files in.
     fn local_source(
         &self,
         parts: &mut Parts,
         transfer: &Transfer<'_>,
-        source: Root,
+        (source, drive): (Root, &str),
         src: &str,
         state: &StageState,
     ) -> Result<(), PlanError> {
         let style = PathStyle::of(&state.platform.os);
         let normalize = |p: &str| {
-            path::normalize("/", p, style, false).map_err(|e| PlanError::new(format!("source {src:?}: {e}")))
+            path::normalize("/", p, style, false).map_err(|e| bad_path(&format!("source {src:?}"), &e))
         };
         let (mut root, mut include, mut required) = (src.to_string(), Vec::new(), Vec::new());
         if transfer.parents {
@@ -154,12 +154,12 @@ impl Lowering<'_> {
             let pattern = normalize(pattern)?;
             include.push(pattern.trim_start_matches('/').to_string());
             if !dockerfile::glob::has_wildcard(before) && !dockerfile::glob::has_wildcard(&pattern) {
-                required.push(normalize(&path::join(before, &pattern))?);
+                required.push(path::on_drive(drive, normalize(&path::join(before, &pattern))?));
             }
             root = before.to_string();
         }
         let selector = PathSelector {
-            path: normalize(&root)?,
+            path: path::on_drive(drive, normalize(&root)?),
             wildcard: true,
             follow_links: true,
             include,
@@ -173,7 +173,7 @@ impl Lowering<'_> {
         // Copying from an empty stage finds nothing but its root.
         let from = match vertex {
             Some(v) => CopyFrom::Input { input: parts.input(v, &selector), selector },
-            None if path::clean(&selector.path) == "/" => {
+            None if path::clean(&selector.path) == path::on_drive(drive, "/".into()) => {
                 parts.actions.push(FileAction::Mkdir(MkdirAction {
                     path: self.destination(state, &transfer.dest)?,
                     mode: 0o755,
@@ -291,8 +291,11 @@ impl Lowering<'_> {
     }
 
     fn destination(&self, state: &StageState, dest: &str) -> Result<String, PlanError> {
-        path::destination(state.workdir(), dest, PathStyle::of(&state.platform.os))
-            .map_err(|e| PlanError::new(format!("destination {dest:?}: {e}")))
+        let style = PathStyle::of(&state.platform.os);
+        let path = path::destination(state.workdir(), dest, style);
+        let path = path.and_then(|path| path::check_names(&path, style).map(|()| path));
+        let path = path.map_err(|e| bad_path(&format!("destination {dest:?}"), &e))?;
+        Ok(format!("{}{path}", drive(&state.platform)))
     }
 
     /// Heredocs, history, and the vertex itself.
@@ -342,7 +345,8 @@ impl Lowering<'_> {
 
         let name = expand::shown(at.code, self.escape, &state.env);
         let name = self.next_name(&name, &state.platform, at.from_trigger);
-        let link = transfer.link && mode.is_none();
+        // Which names collide on Windows is known only where the layers below are looked at.
+        let link = transfer.link && mode.is_none() && state.platform.os != "windows";
         let base = self.as_root(state);
         let Parts { mut inputs, actions } = parts;
         let own_base = match base {
@@ -381,7 +385,8 @@ impl Lowering<'_> {
         let written = self.word(state, &workdir.path)?;
         let style = PathStyle::of(&state.platform.os);
         let dir = path::workdir(&state.image.config.working_dir, &written, style)
-            .map_err(|e| PlanError::new(format!("normalizing workdir: {e}")))?;
+            .map_err(|e| bad_path("normalizing workdir", &e))?;
+        path::check_names(&dir, style).map_err(|e| bad_path(&format!("workdir {written:?}"), &e))?;
         state.image.config.working_dir = dir.clone();
         let slashed = if style == PathStyle::Windows { dir.replace('\\', "/") } else { dir };
         if slashed == "/" {
@@ -391,7 +396,8 @@ impl Lowering<'_> {
         let name = expand::shown(at.code, self.escape, &state.env);
         let name = self.next_name(&name, &state.platform, at.from_trigger);
         let user = &state.image.config.user;
-        let owner = (!user.is_empty()).then(|| Owner(user.clone()));
+        // Who users of Windows are is known to Windows.
+        let owner = (!user.is_empty() && style == PathStyle::Unix).then(|| Owner(user.clone()));
         let base = self.as_root(state);
         let inputs: Vec<Input> =
             base.into_iter().map(|b| Input { edge: b.into(), selector: Selector::Whole }).collect();
@@ -399,7 +405,7 @@ impl Lowering<'_> {
             op: Op::File(FileOp {
                 base: base.map(|_| 0),
                 actions: vec![FileAction::Mkdir(MkdirAction {
-                    path: slashed.clone(),
+                    path: format!("{}{slashed}", drive(&state.platform)),
                     mode: 0o755,
                     owner,
                     time: self.epoch,
@@ -413,6 +419,15 @@ impl Lowering<'_> {
         state.commit(format!("WORKDIR {slashed}"), MakesLayer::Yes);
         Ok(())
     }
+}
+
+fn bad_path(what: &str, e: &PathError) -> PlanError {
+    PlanError::new(format!("{what}: {e}")).hint(match e {
+        PathError::BareDrive(_) => "write C:\\ for the root of the drive, or . for the working directory",
+        PathError::Unc => "copy from the context, from a stage or with ADD from a URL",
+        PathError::OtherDrive => "a Windows image has drive C only",
+        PathError::Name(..) => "Windows can't have such a file; write another name",
+    })
 }
 
 fn plain_selector(path: &str) -> PathSelector {

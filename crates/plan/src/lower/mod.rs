@@ -9,7 +9,7 @@ use crate::expand;
 use crate::limits::StageLimits;
 use crate::request::Request;
 use crate::stages::Command;
-use crate::state::{Env, Root, StageState};
+use crate::state::{Env, Root, StageState, drive};
 use dockerfile::instruction::{Escape, Instruction, Lines, Spanned};
 use graph::*;
 use oci::Platform;
@@ -151,7 +151,7 @@ impl<'a> Lowering<'a> {
                         base: None,
                         actions: vec![FileAction::Copy(CopyAction {
                             from: CopyFrom::Input { input: 0, selector: selector.clone() },
-                            dest: "/".into(),
+                            dest: format!("{}/", drive(&state.platform)),
                             owner: None,
                             mode: None,
                             contents_only: true,

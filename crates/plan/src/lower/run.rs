@@ -175,7 +175,8 @@ impl Lowering<'_> {
             }
             Ok(target)
         };
-        let within = path::join("/", &mount.source);
+        let drive = source.map_or("", |stage| stage.drive());
+        let within = path::on_drive(drive, path::join("/", &mount.source));
         let kind = match mount.kind {
             MountType::Bind => {
                 let input = self.mount_input(state, source, Whence::Context, &within, inputs);

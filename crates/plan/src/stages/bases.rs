@@ -171,6 +171,11 @@ impl<'a> Planner<'a> {
         } else {
             platform
         };
+        // An image that is no list may be for anything; what its layers are like is not up to who asks.
+        let platform = match (image.os == "windows") == (platform.os == "windows") {
+            true => platform,
+            false => image.platform().normalize(),
+        };
         let base = BaseImage { reference: fact.reference.clone(), digest: fact.manifest.digest };
         let diff_ids = image.rootfs.diff_ids.clone();
         image.rootfs.diff_ids.clear();
@@ -221,7 +226,8 @@ impl<'a> Planner<'a> {
                 gid: 0,
             }),
         };
-        let local = matches!(source, SourceOp::Local(_));
+        // What no image is has no drive C either, and becomes a layer as a local folder does.
+        let local = matches!(source, SourceOp::Local(_)) || platform.os == "windows";
         let vertex = lowering.source(source, platform.clone(), format!("[context {key}] load"), lines);
         let mut state = blank(empty_image(&platform), platform);
         state.root = if local { Root::Local(vertex) } else { Root::Vertex(vertex) };
