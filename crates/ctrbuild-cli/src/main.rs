@@ -18,7 +18,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Steps are started by this same program: must come before any thread exists.
     sandbox::reexec();
-    end_with_the_reader();
+    end_without_output();
     let cli = args::Cli::parse_from(args::Cli::complete(std::env::args_os()));
     match run(cli) {
         Ok(code) => code,
@@ -29,17 +29,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// `ctrbuild images | head`: who reads standard output may stop at any time, which is no fault of ours.
-/// `println!` panics then; the exit code is that of programs that SIGPIPE ends.
-fn end_with_the_reader() {
+/// `println!` panics where standard output takes nothing. `ctrbuild images | head`: who reads it may stop at any time,
+/// which is no fault of ours, and the exit code is that of programs that SIGPIPE ends. Anything else, such as a full
+/// disk, is a failure as others are. With standard error it is the same, but that nothing can be said.
+fn end_without_output() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let closed =
-            |text: &str| text.starts_with("failed printing to stdout") && text.contains("Broken pipe");
-        if info.payload().downcast_ref::<String>().is_some_and(|text| closed(text)) {
-            std::process::exit(141);
+        let text = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+        match text.strip_prefix("failed printing to ") {
+            Some(cause) if cause.contains("Broken pipe") => std::process::exit(141),
+            Some(cause) => {
+                let cause = cause.trim_start_matches("stdout: ").trim_start_matches("stderr: ");
+                render::failure(&ctrbuild::Error::world(format!("can't write the output: {cause}")), None);
+                std::process::exit(1);
+            }
+            None => default(info),
         }
-        default(info);
     }));
 }
 

@@ -66,6 +66,19 @@ fn a_reader_that_stops_is_no_fault() {
 }
 
 #[test]
+fn output_that_can_not_be_written_is_a_failure() {
+    let place = Place::bare();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for args in [&["images"][..], &["containers"], &["image", "tree"], &["df"]] {
+        let out = place.command(args).stdout(full()).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.starts_with("error: can't write the output: No space left on device"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn lint_names_the_line() {
     let place = Place::bare();
     let context = place.recipe("FROM scratch\nCOPPY a b\n");
