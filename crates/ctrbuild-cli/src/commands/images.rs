@@ -41,7 +41,9 @@ pub fn run(global: &Global, args: &ImagesArgs) -> Result<ExitCode, Error> {
     for filter in &args.filter {
         match filter.split_once('=') {
             Some(("kind", wanted @ ("base" | "derived"))) => rows.retain(|r| kind(r) == wanted),
-            Some(("dangling", value)) => rows.retain(|r| r.reference.is_none() == (value == "true")),
+            Some(("dangling", wanted @ ("true" | "1" | "false" | "0"))) => {
+                rows.retain(|r| r.reference.is_none() == matches!(wanted, "true" | "1"));
+            }
             Some(("reference", wanted)) => {
                 rows.retain(|r| r.reference.as_ref().is_some_and(|n| n.familiar().contains(wanted)));
             }

@@ -64,7 +64,10 @@ fn parents_kinds_and_publishers() {
         assert_eq!(place.run(["images", "--format", bad]).code, Some(1));
     }
     assert_eq!(place.run(["images", "-q", "--filter", "kind=base"]).ok(), "");
-    assert_eq!(place.run(["images", "--filter", "kind=other"]).code, Some(1));
+    assert_eq!(place.run(["images", "-q", "--filter", "dangling=1"]).ok(), "");
+    for bad in ["kind=other", "dangling=maybe", "dangling="] {
+        assert_eq!(place.run(["images", "--filter", bad]).code, Some(1), "{bad}");
+    }
 
     let tree = place.run(["image", "tree"]).ok();
     let names: Vec<String> = tree.lines().map(|l| words(l)[0].clone()).collect();
