@@ -19,7 +19,7 @@ use crate::overlay::MountFd;
 /// must be the only descriptor of the mount. Ok means that nobody can reach the mount any more.
 ///
 /// # Errors
-/// Fails where a process that the command left behind still has something open in it.
+/// Fails where a process that the command left behind still has something open in it, or where it mounted something there.
 pub fn run_beside(mount: MountFd, at: &Path, mut command: Command) -> Result<ExitStatus, Error> {
     // SAFETY: prctl(2) alone, which may be called between fork and exec.
     unsafe {
@@ -50,7 +50,7 @@ pub fn run_beside(mount: MountFd, at: &Path, mut command: Command) -> Result<Exi
             .unwrap_or_else(|_| Err(io::Error::other("the thread that mounts ended unexpectedly")))
     });
     ended.map_err(|e| match e.raw_os_error() == Some(libc::EBUSY) {
-        true => Error::Spec("a program that the command left behind still uses the mounted files".into()),
+        true => Error::LeftBehind,
         false => Error::io("can't run a program beside a mount", e),
     })
 }

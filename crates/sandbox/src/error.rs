@@ -66,6 +66,11 @@ pub enum Error {
     /// The specification contradicts itself or holds what no kernel takes (NUL bytes, newlines in a host name).
     #[error("invalid sandbox specification: {0}")]
     Spec(String),
+    /// A program of the host that was shown a mount has ended, and the mount is still in use.
+    #[error(
+        "the mounted files are still in use by a program that the command left behind, or have something mounted in them"
+    )]
+    LeftBehind,
     /// A limit was asked for that this host can't enforce.
     #[error("can't enforce the limit {limit}: {reason}")]
     Limit {
@@ -126,6 +131,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let errno = |e: &io::Error| e.raw_os_error().unwrap_or(0);
         Some(match self {
+            Error::LeftBehind => {
+                "nothing of what it changed was kept: let the command wait for what it starts, and unmount what it mounts".into()
+            }
             Error::NotInPath { .. } => "install the program in an earlier step, or name it by its full path".into(),
             Error::Exec { cause, .. } => match errno(cause) {
                 libc::ENOENT => "if the file is there, its interpreter (the #! line) or its dynamic loader is missing".into(),

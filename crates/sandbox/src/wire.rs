@@ -231,6 +231,7 @@ impl Wire for Error {
             Error::MountPlace { target, reason } => (11u8, (target, reason)).put(to),
             // Never made by the runner.
             Error::IdMap { reason, .. } | Error::Outside { reason, .. } => (9u8, reason).put(to),
+            e @ Error::LeftBehind => (9u8, e.to_string()).put(to),
         }
     }
     fn get(from: &mut Reader) -> io::Result<Self> {

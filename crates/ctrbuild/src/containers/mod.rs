@@ -15,7 +15,7 @@ mod mounted;
 pub use bench::{CopyRequest, ReadyRun, RunRequest, Setup, copy, prepare_run};
 pub use commit::{CommitRequest, PUBLISHER, VERSION, commit};
 pub use config::{ConfigChange, configure};
-pub use mounted::{VARIABLE, is_mounted, mount, run_beside, umount};
+pub use mounted::{CONTAINER_VARIABLE, VARIABLE, is_mounted, mount, run_beside, umount};
 
 use crate::lookup::{self, PullPolicy};
 use crate::{BuildObserver, Error, ErrorKind, Session, images};
@@ -150,6 +150,14 @@ pub async fn open(session: &Session, name: &str, observer: &dyn BuildObserver) -
     let id = resolve(store, name)?;
     // Said before the wait, which may be long.
     if store.is_container_busy(&id)? {
+        // `mount C -- CMD` waits for its command, which would wait for it.
+        if std::env::var(CONTAINER_VARIABLE).is_ok_and(|own| own == id) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("container {name} is in use by the `mount` that this command runs in"),
+            )
+            .hint(format!("work on the files in ${VARIABLE}, or in the container after `mount` has ended")));
+        }
         observer.note(&format!("waiting for another command that works in {name}"));
     }
     let (waiter, wanted) = (store.clone(), id.clone());

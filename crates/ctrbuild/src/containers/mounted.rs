@@ -88,6 +88,8 @@ pub async fn umount(session: &Session, container: &mut Container) -> Result<(), 
 
 /// The variable that tells a program where the files are.
 pub const VARIABLE: &str = "CTRBUILD_MOUNT";
+/// The variable that tells it which container they are of, by its id.
+pub const CONTAINER_VARIABLE: &str = "CTRBUILD_CONTAINER";
 
 /// Run a program of the host that sees the container's files in a folder, and keep what it changes. Its exit code.
 pub async fn run_beside(
@@ -100,6 +102,7 @@ pub async fn run_beside(
     not_windows(container)?;
     let layers = bench::stack(session, setup, observer, container).await?;
     let name = command.get_program().to_string_lossy().into_owned();
+    let id = container.id().to_string();
     let snapshotter = session.snapshotter.clone();
     let (code, layer) = par::blocking(move || -> Result<_, Error> {
         let store = snapshotter.store();
@@ -109,7 +112,7 @@ pub async fn run_beside(
         let at = active.scratch().join("mount");
         std::fs::create_dir_all(&at)
             .map_err(|e| Error::world(format!("can't make {}: {e}", at.display())))?;
-        command.env(VARIABLE, &at);
+        command.env(VARIABLE, &at).env(CONTAINER_VARIABLE, id);
         let status = sandbox::run_beside(mount, &at, command)?;
         unsettled.settle(&active).map_err(|e| Error::from(&e))?;
         let code = status
