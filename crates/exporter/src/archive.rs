@@ -41,10 +41,13 @@ impl Archive {
         let length = file.metadata().map_err(bad)?.len();
         let mut reader = BufReader::new(file.try_clone().map_err(bad)?);
         reader.seek(SeekFrom::Start(0)).map_err(bad)?;
-        let mut nodes = BTreeMap::new();
+        let (mut nodes, mut any) = (BTreeMap::new(), false);
         let mut tar = tar::Archive::new(reader);
         for entry in tar.entries_with_seek().map_err(bad)? {
-            let entry = entry.map_err(bad)?;
+            // The reader's words for what is no header are full of what it found instead.
+            let entry =
+                entry.map_err(|e| if any { bad(e) } else { Error::Malformed("it is no tar".into()) })?;
+            any = true;
             if nodes.len() == MAX_ENTRIES {
                 return Err(Error::Malformed(format!("it has more than {MAX_ENTRIES} entries")));
             }

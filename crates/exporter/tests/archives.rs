@@ -256,6 +256,12 @@ fn damage_is_found_before_anything_is_taken() {
 }
 
 #[test]
+fn noise_is_not_repeated_in_the_message() {
+    let said = read(b"\xffnot a tar at all".repeat(100)).err().unwrap().to_string();
+    assert_eq!(said, "invalid archive: it is no tar");
+}
+
+#[test]
 fn hostile_archives_are_refused() {
     let whole = oci_archive(&image(), &["a"]);
     let index = entries(&whole).into_iter().find(|(n, _)| n == "index.json").unwrap().1;
