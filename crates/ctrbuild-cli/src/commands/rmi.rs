@@ -33,7 +33,10 @@ pub fn remove(global: &Global, session: Session, names: &[String], force: bool) 
                 Err(e) if e.kind == ErrorKind::Conflict => in_the_way.push((name, e)),
                 Err(e) => {
                     render::failure(&e, None);
-                    code = ExitCode::FAILURE;
+                    // As docker: with --force there is nothing wrong with what is gone already.
+                    if !force || e.kind != ErrorKind::NotFound {
+                        code = ExitCode::FAILURE;
+                    }
                 }
             }
         }

@@ -44,6 +44,15 @@ fn containers_are_in_the_way() {
 }
 
 #[test]
+fn what_is_gone_already_is_no_failure_with_force() {
+    let place = Place::bare();
+    assert_eq!(place.run(["rmi", "absent"]).code, Some(1));
+    let forced = place.run(["rmi", "--force", "absent"]);
+    assert_eq!((forced.code, forced.stdout.as_str()), (Some(0), ""));
+    assert!(forced.stderr.contains("Unable to find image 'absent:latest' locally"), "{}", forced.stderr);
+}
+
+#[test]
 fn children_are_in_the_way() {
     let Some(place) = Place::with_base() else { return };
     let context = place.recipe("FROM base\nENV A=b\nRUN echo x > /x\n");
