@@ -224,7 +224,12 @@ fn the_configuration_is_that_of_instructions() {
         (vec!["run", &c, "no-such-program"], "no-such-program"),
         (vec!["run", "--user", "nobody-here", &c, "true"], "nobody-here"),
         (vec!["run", "--mount", "type=secret,id=x", &c, "true"], "secrets"),
-        (vec!["copy", &c, "no-such-file", "/"], "no-such-file"),
+        (vec!["run", "--mount", "\"Type=Secret\",id=x", &c, "true"], "secrets"),
+        (vec!["copy", &c, "no-such-file", "/"], "no-such-file\": not found\nhint: paths are of this machine"),
+        (
+            vec!["run", "--mount=type=bind,source=absent,target=/x", &c, "true"],
+            "error: \"/absent\": not found",
+        ),
         (vec!["copy", "--from", "nobody:1", &c, "/x", "/"], "nobody"),
         (vec!["umount", &c], "not mounted"),
         (vec!["rm", "nobody"], "no such container"),

@@ -282,7 +282,7 @@ pub struct ReadyRun {
 impl ReadyRun {
     /// Start it. Whatever it changes goes into the layer that [`AttachedStep::wait`] returns.
     pub fn start(&self, streams: Attached) -> Result<AttachedStep, Error> {
-        self.worker.0.attach(&self.job, streams).map_err(|e| Error::from(&e))
+        self.worker.0.attach(&self.job, streams).map_err(|e| missing(Error::from(&e)))
     }
 }
 
@@ -312,7 +312,9 @@ pub async fn prepare_run(
     }
     let mut line = String::from("RUN");
     for mount in &request.mounts {
-        if mount.split(',').any(|field| matches!(field.trim(), "type=secret" | "type=ssh")) {
+        // However it is written: fields may be quoted, and their case does not matter.
+        let fields = mount.split(',').map(|f| f.trim().trim_matches('"').to_ascii_lowercase());
+        if fields.into_iter().any(|field| matches!(field.as_str(), "type=secret" | "type=ssh")) {
             return Err(Error::new(
                 ErrorKind::Recipe,
                 format!("--mount {mount:?}: secrets and ssh agents are for builds"),
@@ -325,7 +327,7 @@ pub async fn prepare_run(
     let layers = stack(session, setup, observer, container).await?;
     let stands = BTreeMap::from([(SELF, Stand::new(container.id(), &config, layers))]);
     let worker = worker(session, setup);
-    let job = job(session, setup, &worker, &line, stands).await?;
+    let job = job(session, setup, &worker, &line, stands).await.map_err(missing)?;
     Ok(ReadyRun { worker, job, step: format!("RUN {}", request.args.join(" ")) })
 }
 
@@ -394,10 +396,20 @@ pub async fn copy(
     line.push_str(&format!(" {}", json(&words)?));
     request.named.iter().chain([&request.dest]).for_each(|w| step.push_str(&format!(" {w}")));
     let worker = worker(session, setup);
-    let job = job(session, setup, &worker, &line, stands).await?;
-    let mut layers = worker.execute(job).await.map_err(|e| Error::from(&e))?;
+    let job = job(session, setup, &worker, &line, stands).await.map_err(missing)?;
+    let mut layers = worker.execute(job).await.map_err(|e| missing(Error::from(&e)))?;
     let layer = layers.pop().ok_or_else(|| Error::world("internal error: nothing was copied"))?;
     container.push(&session.store, layer, step)
+}
+
+/// A build's words for a path that is not there, without what a container knows nothing of: cache keys and contexts.
+fn missing(e: Error) -> Error {
+    match e.message.strip_prefix("failed to compute cache key: failed to calculate checksum: ") {
+        Some(rest) => Error { message: rest.to_string(), ..e }.hint(
+            "paths are of this machine; of the folder with --contextdir, of what --from names with that",
+        ),
+        None => e,
+    }
 }
 
 /// A word that means itself, whatever the language makes of `$` and quotes.
