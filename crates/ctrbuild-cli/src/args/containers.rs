@@ -26,6 +26,9 @@ pub struct RunArgs {
     /// A terminal for the command [default: if there is one on both ends]
     #[arg(short, long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
     pub tty: Option<bool>,
+    /// Nothing: standard input is the command's in any case. For `-it`, as one types it elsewhere
+    #[arg(short, long)]
+    pub interactive: bool,
     /// User to run it as, USER[:GROUP]
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,

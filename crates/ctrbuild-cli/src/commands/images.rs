@@ -45,11 +45,16 @@ pub fn run(global: &Global, args: &ImagesArgs) -> Result<ExitCode, Error> {
                 rows.retain(|r| r.reference.is_none() == matches!(wanted, "true" | "1"));
             }
             Some(("reference", wanted)) => {
-                rows.retain(|r| r.reference.as_ref().is_some_and(|n| n.familiar().contains(wanted)));
+                // Now, so that a wrong pattern is told even where there is no image.
+                dockerfile::glob::validate(wanted).map_err(|_| {
+                    Error::new(ErrorKind::Recipe, format!("invalid pattern in --filter {filter:?}"))
+                        .hint("`*` stands for anything but `/`, `?` for one character; text without them for a part of the name")
+                })?;
+                rows.retain(|r| r.reference.as_ref().is_some_and(|n| is_like(&n.familiar(), wanted)));
             }
             _ => {
                 return Err(Error::new(ErrorKind::Recipe, format!("invalid --filter {filter:?}"))
-                    .hint("kind=base|derived, dangling=true|false or reference=TEXT"));
+                    .hint("kind=base|derived, dangling=true|false or reference=TEXT or PATTERN"));
             }
         }
     }
@@ -179,4 +184,13 @@ fn json(r: &Listed, kin: &Kin) -> serde_json::Value {
         "sharedSize": shared,
         "uniqueSize": r.size - shared,
     })
+}
+
+/// Whether a name, with or without its tag, is what was asked for: a pattern as docker has it, or a part of it.
+fn is_like(name: &str, wanted: &str) -> bool {
+    if !dockerfile::glob::has_wildcard(wanted) {
+        return name.contains(wanted);
+    }
+    let bare = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(bare, _)| bare);
+    [name, bare].iter().any(|n| dockerfile::glob::matches(wanted, n).unwrap_or(false))
 }

@@ -41,7 +41,7 @@ fn an_image_is_made_a_command_at_a_time() {
     // Exit codes and streams are the command's; what a failed one changed stays.
     let failed = place.run(["run", c, "sh", "-c", "echo out; echo err >&2; echo y > /partial; exit 7"]);
     assert_eq!((failed.code, failed.stdout.as_str(), failed.stderr.as_str()), (Some(7), "out\n", "err\n"));
-    assert_eq!(piped(&mut place.command(["run", c, "cat"]), "a line\n"), (Some(0), "a line\n".into()));
+    assert_eq!(piped(&mut place.command(["run", "-i", c, "cat"]), "a line\n"), (Some(0), "a line\n".into()));
     let seen = place.run([
         "run",
         "-u",

@@ -65,7 +65,10 @@ fn parents_kinds_and_publishers() {
     }
     assert_eq!(place.run(["images", "-q", "--filter", "kind=base"]).ok(), "");
     assert_eq!(place.run(["images", "-q", "--filter", "dangling=1"]).ok(), "");
-    for bad in ["kind=other", "dangling=maybe", "dangling="] {
+    let like = |wanted: &str| place.run(["images", "-q", "--filter", wanted]).ok().lines().count();
+    assert_eq!([like("reference=app"), like("reference=*:1"), like("reference=app*")], [2, 2, 2]);
+    assert_eq!([like("reference=ap?"), like("reference=pp*"), like("reference=nobody")], [2, 0, 0]);
+    for bad in ["kind=other", "dangling=maybe", "dangling=", "reference=[a"] {
         assert_eq!(place.run(["images", "--filter", bad]).code, Some(1), "{bad}");
     }
 

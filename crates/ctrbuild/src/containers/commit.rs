@@ -1,6 +1,6 @@
 //! A container becomes an image: what was changed in it is one layer on the image that it started from.
 
-use super::{ConfigChange, Container, Setup, bench, config};
+use super::{ConfigChange, Container, Setup, config, work};
 use crate::compose::{self, Compression};
 use crate::{BuildObserver, Error, ErrorKind, Session, images};
 use oci::media::Format;
@@ -54,10 +54,10 @@ pub async fn commit(
     let id = container.id().to_string();
     let mut image = config::changed(session, &id, container.facts.config.clone(), &changes).await?;
 
-    bench::merge_changes(session, setup, observer, container, 1).await?;
-    let layers = bench::stack(session, setup, observer, container).await?;
+    work::merge_changes(session, setup, observer, container, 1).await?;
+    let layers = work::stack(session, setup, observer, container).await?;
     let changed = container.record.layers.len();
-    let diff_ids = bench::diff_ids(session, setup, &layers).await?;
+    let diff_ids = work::diff_ids(session, setup, &layers).await?;
     let base_layers = diff_ids.len() - changed;
     image.rootfs.diff_ids = diff_ids;
     let created = oci::rfc3339(request.created, 0);

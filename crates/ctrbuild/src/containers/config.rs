@@ -1,6 +1,6 @@
 //! Changes of the configuration that a container will be committed with.
 
-use super::{Container, bench};
+use super::{Container, work};
 use crate::{Error, ErrorKind, PullPolicy, Session};
 use dockerfile::instruction::Instruction;
 use oci::ImageConfig;
@@ -117,9 +117,9 @@ async fn instruction(
     image: &ImageConfig,
     text: &str,
 ) -> Result<ImageConfig, Error> {
-    let recipe = bench::recipe(text);
+    let recipe = work::recipe(text);
     let source = crate::Recipe { name: "-".into(), text: recipe.clone(), path: None };
-    let parsed = crate::build::parse(&source).map_err(bench::without_lines)?;
+    let parsed = crate::build::parse(&source).map_err(work::without_lines)?;
     let only = match parsed.recipe.stages.as_slice() {
         [stage] => match stage.instructions.as_slice() {
             [only] if parsed.recipe.meta_args.is_empty() => Some(&only.node),
@@ -138,9 +138,9 @@ async fn instruction(
         return Err(Error::new(ErrorKind::Recipe, message)
             .hint(format!("{ONLY_CONFIG} can be used; `ctrbuild run` and `ctrbuild copy` change files")));
     }
-    let stands = bench::stand_in(id, image);
-    let request = bench::plan_request(session, plan::NetworkDefault::Default, image.platform());
-    let plan = bench::plan_text(session, &recipe, &request, &stands, PullPolicy::Never).await?;
+    let stands = work::stand_in(id, image);
+    let request = work::plan_request(session, plan::NetworkDefault::Default, image.platform());
+    let plan = work::plan_text(session, &recipe, &request, &stands, PullPolicy::Never).await?;
     let mut new = plan.config;
     // The plan knows neither.
     new.config.on_build = image.config.on_build.iter().cloned().chain(new.config.on_build).collect();

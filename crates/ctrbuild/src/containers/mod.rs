@@ -7,15 +7,15 @@
 //!
 //! Deliberately not here: how steps run (crate `worker`), and how arguments and terminals look.
 
-mod bench;
 mod commit;
 mod config;
 mod mounted;
+mod work;
 
-pub use bench::{CopyRequest, ReadyRun, RunRequest, Setup, copy, prepare_run};
 pub use commit::{CommitRequest, PUBLISHER, VERSION, commit};
 pub use config::{ConfigChange, configure};
 pub use mounted::{CONTAINER_VARIABLE, VARIABLE, is_mounted, mount, run_beside, umount};
+pub use work::{CopyRequest, ReadyRun, RunRequest, Setup, copy, prepare_run};
 
 use crate::lookup::{self, PullPolicy};
 use crate::{BuildObserver, Error, ErrorKind, Session, images};
@@ -217,7 +217,7 @@ pub async fn create(
         steps: Vec::new(),
     };
     // Found out now whether it can be unpacked, not at the first command.
-    bench::base_layers(session, setup, observer, Some(manifest), &facts).await?;
+    work::base_layers(session, setup, observer, Some(manifest), &facts).await?;
     let name = exactly.unwrap_or_else(|| {
         let base =
             fact.reference.parse::<oci::Reference>().map_or_else(|_| image.to_string(), |r| r.path().into());

@@ -3,7 +3,7 @@
 //! It is a copy, since a mount would outlive a process that is killed: `mount` lays it out in the container's own
 //! folder, and `umount` makes a layer of what was changed. A single program can have a mount, which ends with it.
 
-use super::{Container, Setup, bench};
+use super::{Container, Setup, work};
 use crate::{BuildObserver, Error, ErrorKind, Session};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub async fn mount(
     if is_mounted(container) {
         return Ok(files);
     }
-    let layers = bench::stack(session, setup, observer, container).await?;
+    let layers = work::stack(session, setup, observer, container).await?;
     let snapshotter = session.snapshotter.clone();
     par::blocking(move || -> Result<(), Error> {
         let failed = |e: std::io::Error| Error::world(format!("can't lay out the files: {e}"));
@@ -100,7 +100,7 @@ pub async fn run_beside(
     mut command: std::process::Command,
 ) -> Result<i32, Error> {
     not_windows(container)?;
-    let layers = bench::stack(session, setup, observer, container).await?;
+    let layers = work::stack(session, setup, observer, container).await?;
     let name = command.get_program().to_string_lossy().into_owned();
     let id = container.id().to_string();
     let snapshotter = session.snapshotter.clone();
