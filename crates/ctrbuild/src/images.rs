@@ -307,13 +307,13 @@ pub async fn pull(
     reference: &Reference,
     platform: &Platform,
     progress: Arc<dyn registry::Progress>,
-) -> Result<Image, Error> {
+) -> Result<registry::Resolved, Error> {
     let client = (session.registry)()?;
     let sink = Arc::new(StoreSink(session.store.clone()));
     let resolved = client.pull(reference, platform, sink, progress).await?;
     let store = session.store.clone();
     let name = reference.to_string();
-    par::blocking(move || -> Result<Image, Error> {
+    par::blocking(move || -> Result<registry::Resolved, Error> {
         let top = resolved.top();
         let target = RefTarget {
             media_type: top.media_type,
@@ -324,7 +324,7 @@ pub async fn pull(
         // So that a layer which is lost later is not taken for one that was never here.
         remember_layers(&store, &resolved.image)?;
         store.set_ref(&name, target, KIND_BASE, &Expected::Any)?;
-        Ok(resolved.image)
+        Ok(resolved)
     })
     .await
 }

@@ -61,7 +61,7 @@ pub async fn fetch(
     if !force && session.store.get_ref(&name.to_string())?.is_some() {
         return Ok(None);
     }
-    let image = images::pull(session, name, platform, progress).await.map_err(|mut e| {
+    let pulled = images::pull(session, name, platform, progress).await.map_err(|mut e| {
         e.message = format!(
             "there is no way to make {} here, and it can't be fetched: {}",
             name.familiar(),
@@ -71,12 +71,11 @@ pub async fn fetch(
             "debian:SUITE can be made, such as debian:bookworm; `ctrbuild os-image find` lists what there is",
         ))
     })?;
-    let found = images::find(&session.store, &name.to_string())?;
     Ok(Some(Installed {
         name: name.clone(),
-        version: version(&image.config.value, name),
-        digest: found.document.digest(),
-        id: image.id(),
+        version: version(&pulled.image.config.value, name),
+        digest: pulled.top().digest,
+        id: pulled.image.id(),
         packages: 0,
     }))
 }

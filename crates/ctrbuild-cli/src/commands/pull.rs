@@ -40,15 +40,15 @@ pub fn run(global: &Global, args: &PullArgs) -> Result<ExitCode, Error> {
     let progress: Arc<dyn registry::Progress> =
         if args.quiet { Arc::new(registry::Silent) } else { Arc::new(Lines) };
     super::wait_or_exit(async {
-        let image = images::pull(&session, &reference, &platform, progress).await?;
-        if let Some(choice) = ctrbuild::choice(&platform, &image.config.value)
+        let pulled = images::pull(&session, &reference, &platform, progress).await?;
+        if let Some(choice) = ctrbuild::choice(&platform, &pulled.image.config.value)
             && !args.quiet
         {
             eprintln!("note: {}", diagnostic::sanitize(&choice));
         }
-        let found = images::find(&session.store, &reference.to_string())?;
         if !args.quiet {
-            eprintln!("Digest: {}", found.document.digest());
+            // Of what came, not of what the name leads to by now: another process may have removed or moved it.
+            eprintln!("Digest: {}", pulled.top().digest);
         }
         println!("{reference}");
         Ok(ExitCode::SUCCESS)
