@@ -57,7 +57,7 @@ fn a_base_image_goes_to_a_machine_without_a_network() {
         assert_eq!((&image["isOSImage"], &image["kind"]), (&true.into(), &"base".into()));
         // Another image of that name is in the way.
         let tar = place.busybox_tar();
-        on(&["import", "--change", "LABEL other=yes", tar.to_str().unwrap(), "plain"]).ok();
+        on(&["import", "--message", "another", tar.to_str().unwrap(), "plain"]).ok();
         on(&["tag", "plain", "debian:x"]).ok();
         let said = on(&["os-image", "import", "--name", "debian:x", file]).err();
         assert!(said.contains("debian:x is already installed (use --force)"), "{said}");
