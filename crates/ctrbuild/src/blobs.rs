@@ -8,20 +8,40 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use store::{LocalStore, Partial, PartialBlob};
+use store::{Incoming, LocalStore, Partial, PartialBlob};
 use worker::{BlobOrigin, FetchError};
 
 /// Takes blobs into the store; broken downloads go on where they broke.
-pub struct StoreSink(pub LocalStore);
+pub struct StoreSink {
+    store: LocalStore,
+    /// Who reads the one blob along that comes.
+    along: Option<Arc<Incoming>>,
+}
+
+impl StoreSink {
+    pub fn new(store: &LocalStore) -> Self {
+        StoreSink { store: store.clone(), along: None }
+    }
+
+    /// For a single blob.
+    fn of_one(store: &LocalStore, along: Option<Arc<Incoming>>) -> Self {
+        StoreSink { store: store.clone(), along }
+    }
+}
 
 impl BlobSink for StoreSink {
     fn has(&self, blob: &Descriptor) -> io::Result<bool> {
-        Ok(self.0.blob_size(&blob.digest).map_err(other)? == Some(blob.size))
+        Ok(self.store.blob_size(&blob.digest).map_err(other)? == Some(blob.size))
     }
     fn begin(&self, blob: &Descriptor) -> io::Result<Box<dyn BlobWriter>> {
-        Ok(match self.0.partial(&blob.digest, blob.size).map_err(other)? {
+        Ok(match self.store.partial(&blob.digest, blob.size).map_err(other)? {
             Partial::Present => Box::new(Present),
-            Partial::Resume(partial) => Box::new(Writer { partial }),
+            Partial::Resume(mut partial) => {
+                if let Some(along) = &self.along {
+                    partial.publish_to(along.clone()).map_err(other)?;
+                }
+                Box::new(Writer { partial })
+            }
         })
     }
 }
@@ -200,6 +220,7 @@ impl BlobOrigin for Origins {
         store: &'a LocalStore,
         origin: &'a graph::ImageOrigin,
         blob: &'a Descriptor,
+        along: Option<Arc<Incoming>>,
         progress: Arc<dyn Fn(u64, u64) + Send + Sync>,
     ) -> Pin<Box<dyn Future<Output = Result<(), FetchError>> + Send + 'a>> {
         Box::pin(async move {
@@ -214,7 +235,7 @@ impl BlobOrigin for Origins {
                         .map_err(|e: oci::ParseReferenceError| failed(crate::Error::world(e.to_string())))?;
                     let client = (self.registry)().map_err(failed)?;
                     let counter = Counter { report: progress, done: Default::default(), total: blob.size };
-                    let sink = Arc::new(StoreSink(store.clone()));
+                    let sink = Arc::new(StoreSink::of_one(store, along));
                     client
                         .fetch_blob(&reference, blob, sink, &counter)
                         .await

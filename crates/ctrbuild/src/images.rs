@@ -309,7 +309,7 @@ pub async fn pull(
     progress: Arc<dyn registry::Progress>,
 ) -> Result<registry::Resolved, Error> {
     let client = (session.registry)()?;
-    let sink = Arc::new(StoreSink(session.store.clone()));
+    let sink = Arc::new(StoreSink::new(&session.store));
     let resolved = client.pull(reference, platform, sink, progress).await?;
     let store = session.store.clone();
     let name = reference.to_string();
@@ -448,7 +448,7 @@ pub fn load(session: &Session, source: LoadSource<'_>, force: bool) -> Result<Ve
             }
         }
     }
-    let sink = StoreSink(session.store.clone());
+    let sink = StoreSink::new(&session.store);
     loaded.ingest(loaded.images(), &sink)?;
     let mut out = Vec::new();
     for image in loaded.images() {

@@ -159,7 +159,7 @@ async fn fetch(session: &Session, found: &RefV1, blob: &Descriptor, mended: &mut
     let work = async {
         let from = reference(found).ok_or("it was made here")?;
         let client = (session.registry)().map_err(|e| e.message)?;
-        let sink = Arc::new(StoreSink(session.store.clone()));
+        let sink = Arc::new(StoreSink::new(&session.store));
         let fetched = client.fetch_blob(&from, blob, sink, &registry::Silent).await;
         fetched.map(|_| ()).map_err(|e| Error::from(e).message)
     };

@@ -169,7 +169,7 @@ pub fn import(
         }
     }
     let images: Vec<exporter::LoadedImage> = wanted.iter().map(|(_, image)| (*image).clone()).collect();
-    loaded.ingest(&images, &StoreSink(session.store.clone()))?;
+    loaded.ingest(&images, &StoreSink::new(&session.store))?;
     for (name, image) in wanted {
         let inner = images::images_of(&session.store, &image.content.top)?;
         for image in &inner {

@@ -3,12 +3,14 @@
 use crate::blob::{check, write_error};
 use crate::disk::{self, WriteBehind};
 use crate::error::{Context, Error};
+use crate::incoming::Incoming;
 use crate::lock::{retry, still_named};
 use crate::{LocalStore, Result};
 use digest::{Digest, Sha256, VerifyError};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What there is of a blob that is wanted.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct PartialBlob {
     len: u64,
     behind: WriteBehind,
     expected: (Digest, u64),
+    /// Who reads along.
+    incoming: Option<Arc<Incoming>>,
 }
 
 impl std::fmt::Debug for PartialBlob {
@@ -51,8 +55,18 @@ impl PartialBlob {
     pub fn hasher(&self) -> Sha256 {
         self.hasher.clone()
     }
+    /// Let others read along, from the bytes that are there already.
+    pub fn publish_to(&mut self, incoming: Arc<Incoming>) -> Result<()> {
+        // Opened once more, not cloned: a clone would go on to hold the lock.
+        incoming.begin(File::open(&self.path).at("open", &self.path)?, self.len);
+        self.incoming = Some(incoming);
+        Ok(())
+    }
     /// Start over, for a source that cannot continue in the middle.
     pub fn restart(&mut self) -> Result<()> {
+        if let Some(incoming) = &self.incoming {
+            incoming.restarted();
+        }
         self.file.set_len(0).at("truncate", &self.path)?;
         self.hasher = Sha256::new();
         self.len = 0;
@@ -105,6 +119,9 @@ impl Write for PartialBlob {
         self.hasher.update(&buf[..n]);
         self.len += n as u64;
         self.behind.reached(&self.file, self.len);
+        if let Some(incoming) = &self.incoming {
+            incoming.reached(self.len);
+        }
         Ok(n)
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -137,6 +154,7 @@ impl LocalStore {
                 len,
                 behind: WriteBehind::default(),
                 expected: (*digest, size),
+                incoming: None,
             };
             if len > size {
                 partial.restart()?;

@@ -1,6 +1,7 @@
 //! Image sources: layers of a pulled image become snapshots.
 //!
-//! Each layer is downloaded, verified and unpacked into a folder of its own, all at the same time. A layer
+//! Each layer is downloaded, verified and unpacked into a folder of its own, all at the same time; a layer's files are
+//! committed once its blob is. A layer
 //! that cannot be understood alone (folders without entries of their own, hard links into lower layers, an
 //! opaque root) is finished against the layers below it and belongs to that chain only.
 
@@ -15,21 +16,25 @@ use oci::{Descriptor, Document};
 use rustix::fs::FileType;
 use sandbox::RootDir;
 use solver::{ErrorKind, Event, Job, Observer};
+use std::fs::File;
 use std::future::Future;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use store::{Active, LayerBlobV1, LayerRecordV1, LocalStore, SnapshotId, SnapshotMeta};
+use store::{
+    Active, BlobReader, Incoming, IncomingReader, LayerBlobV1, LayerRecordV1, LocalStore, SnapshotId, SnapshotMeta,
+};
 
 /// Where blobs of images are fetched from.
 pub trait BlobOrigin: Send + Sync {
-    /// Bring a blob into `store`, verified. Idempotent.
+    /// Bring a blob into `store`, verified. Idempotent. Where that takes time, `along` is told how far it is.
     fn fetch<'a>(
         &'a self,
         store: &'a LocalStore,
         origin: &'a ImageOrigin,
         blob: &'a Descriptor,
+        along: Option<Arc<Incoming>>,
         progress: Arc<dyn Fn(u64, u64) + Send + Sync>,
     ) -> Pin<Box<dyn Future<Output = Result<(), FetchError>> + Send + 'a>>;
 }
@@ -66,6 +71,31 @@ enum Unpacked {
         report: UnpackReport,
         created: Option<u64>,
     },
+}
+
+/// Where the bytes of a layer's blob come from.
+enum Source {
+    /// A blob that is no compressed one; not verified.
+    Plain(File),
+    /// Verified on the way.
+    Verified(BlobReader),
+    /// Verified by whoever brings it.
+    Incoming(IncomingReader),
+}
+
+/// A layer's files, of which all but the store knows already.
+struct Spread {
+    active: Active,
+    report: UnpackReport,
+}
+
+/// Tells the reader of a blob that nobody brings the rest.
+struct Gate(Arc<Incoming>);
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.0.give_up();
+    }
 }
 
 impl LocalWorker {
@@ -143,22 +173,75 @@ impl LocalWorker {
         let progress = move |done, total| {
             observer.event(Event::Transfer { vertex, what: &name, done, total });
         };
-        self.config.blobs.fetch(self.store(), &origin, &blob, Arc::new(progress)).await?;
-        let unpack = |worker: Arc<Self>, blob: Descriptor| async move {
-            // The semaphore is never closed.
-            let turn = worker.clone();
-            let _turn = turn.layers.acquire().await;
-            par::blocking(move || worker.unpack(&blob, diff, created)).await
+        let stored = self.store().blob_size(&blob.digest).map_err(|e| store_error(&e))? == Some(blob.size);
+        let spread = match stored {
+            true => self.clone().spread_stored(&blob, diff).await,
+            false => self.clone().spread_incoming(&origin, &blob, diff, Arc::new(progress)).await?,
         };
-        let unpacked = match unpack(self.clone(), blob.clone()).await {
+        let spread = match spread {
             // The blob in the store was damaged, so that unpacking could not but fail: once more with a new one.
             Err(_) if self.clone().is_set_aside(blob.digest).await => {
-                self.config.blobs.fetch(self.store(), &origin, &blob, Arc::new(|_, _| {})).await?;
-                unpack(self.clone(), blob).await?
+                self.config.blobs.fetch(self.store(), &origin, &blob, None, Arc::new(|_, _| {})).await?;
+                self.clone().spread_stored(&blob, diff).await?
             }
             other => other?,
         };
+        let unpacked = par::blocking(move || self.keep(spread, &blob, diff, created)).await?;
         Ok((unpacked, chain))
+    }
+
+    /// Unpack a blob of the store.
+    async fn spread_stored(self: Arc<Self>, blob: &Descriptor, diff: DiffId) -> Result<Spread, ErrorKind> {
+        let (worker, blob) = (self.clone(), blob.clone());
+        // The semaphore is never closed.
+        let _turn = self.layers.acquire().await;
+        par::blocking(move || worker.spread(worker.stored(&blob.digest)?, &blob, diff)).await
+    }
+
+    /// Fetch a blob and unpack it while it comes in. The outer error is that it could not be fetched; else all of it is
+    /// in the store.
+    async fn spread_incoming(
+        self: Arc<Self>,
+        origin: &ImageOrigin,
+        blob: &Descriptor,
+        diff: DiffId,
+        progress: Arc<dyn Fn(u64, u64) + Send + Sync>,
+    ) -> Result<Result<Spread, ErrorKind>, ErrorKind> {
+        let incoming = Incoming::new(blob.size);
+        // Ends the reader too where this is dropped in the middle.
+        let _gate = Gate(incoming.clone());
+        let begun = Arc::new(tokio::sync::Notify::new());
+        let fetch = async {
+            let seen = begun.clone();
+            let progress = Arc::new(move |done, total| {
+                seen.notify_one();
+                progress(done, total);
+            });
+            let fetched = self.config.blobs.fetch(self.store(), origin, blob, Some(incoming.clone()), progress);
+            let fetched = fetched.await.map_err(ErrorKind::from).and_then(|()| {
+                let file = self.store().open_blob(&blob.digest).map_err(|e| store_error(&e))?;
+                incoming.whole(file);
+                Ok(())
+            });
+            if fetched.is_err() {
+                incoming.give_up();
+            }
+            begun.notify_one();
+            fetched
+        };
+        let spread = async {
+            // Layers that wait for their download take no turn.
+            begun.notified().await;
+            let _turn = self.layers.acquire().await;
+            let (worker, blob, reader) = (self.clone(), blob.clone(), incoming.reader());
+            par::blocking(move || worker.spread(Source::Incoming(reader), &blob, diff)).await
+        };
+        let (fetched, spread) = tokio::join!(fetch, spread);
+        fetched?;
+        match incoming.is_torn() {
+            true => Ok(self.clone().spread_stored(blob, diff).await),
+            false => Ok(spread),
+        }
     }
 
     /// Whether a blob was damaged, and is out of the way now.
@@ -180,7 +263,19 @@ impl LocalWorker {
         completed_layer(self.store(), chain).map_err(|e| store_error(&e))
     }
 
-    fn unpack(&self, blob: &Descriptor, diff: DiffId, created: Option<u64>) -> Result<Unpacked, ErrorKind> {
+    fn stored(&self, digest: &Digest) -> Result<Source, ErrorKind> {
+        let mut file = self.store().open_blob(digest).map_err(|e| store_error(&e))?;
+        let format = Format::of_file(&mut file)
+            .map_err(|e| layer_error(&format!("can't unpack layer {digest}: "), &layer::Error::Source(e)))?;
+        Ok(match format {
+            // Hashed while it is unpacked, which tells the same.
+            Format::Plain => Source::Plain(file),
+            _ => Source::Verified(self.store().blob_reader(digest).map_err(|e| store_error(&e))?),
+        })
+    }
+
+    /// Unpack a layer into a folder of its own.
+    fn spread(&self, source: Source, blob: &Descriptor, diff: DiffId) -> Result<Spread, ErrorKind> {
         let store = self.store();
         let failed = |e: &layer::Error| {
             let full = match e.is_no_space() {
@@ -189,19 +284,18 @@ impl LocalWorker {
             };
             layer_error(&format!("{full}can't unpack layer {}: ", blob.digest), e)
         };
-        let source = |e| failed(&layer::Error::Source(e));
-        let mut file = store.open_blob(&blob.digest).map_err(|e| store_error(&e))?;
-        let format = Format::of_file(&mut file).map_err(source)?;
-        let reader: Box<dyn Read + Send> = match format {
-            // Hashed while it is unpacked, which tells the same.
-            Format::Plain => Box::new(file),
-            _ => Box::new(store.blob_reader(&blob.digest).map_err(|e| store_error(&e))?),
+        let is_unverified = matches!(source, Source::Plain(_));
+        let reader: Box<dyn Read + Send> = match source {
+            Source::Plain(file) => Box::new(file),
+            Source::Verified(reader) => Box::new(reader),
+            Source::Incoming(reader) => Box::new(reader),
         };
-        let (plain, _) = layer::decompress::decompress(reader, Default::default()).map_err(source)?;
+        let (plain, _) = layer::decompress::decompress(reader, Default::default())
+            .map_err(|e| failed(&layer::Error::Source(e)))?;
         let active = store.prepare().map_err(|e| store_error(&e))?;
         let report =
             layer::unpack::apply(plain, &active.upper(), &unpack_options()).map_err(|e| failed(&e))?;
-        if format == Format::Plain && report.diff_id.0 != blob.digest {
+        if is_unverified && report.diff_id.0 != blob.digest {
             store.check_blob(&blob.digest).map_err(|e| store_error(&e))?;
         }
         if report.diff_id != diff {
@@ -213,6 +307,19 @@ impl LocalWorker {
                 "the image is damaged or was tampered with; pull it again, or from elsewhere",
             ));
         }
+        Ok(Spread { active, report })
+    }
+
+    /// Commit an unpacked layer whose blob is in the store.
+    fn keep(
+        &self,
+        spread: Spread,
+        blob: &Descriptor,
+        diff: DiffId,
+        created: Option<u64>,
+    ) -> Result<Unpacked, ErrorKind> {
+        let store = self.store();
+        let Spread { active, report } = spread;
         let stored = LayerBlobV1 {
             media_type: blob.media_type.clone(),
             digest: blob.digest,

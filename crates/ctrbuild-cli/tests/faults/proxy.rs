@@ -20,6 +20,10 @@ pub enum Fault {
     Unheard,
     /// Nothing for this long, then closed.
     Silent(Duration),
+    /// This many bytes of the answer; the rest once there is another script.
+    Halt(usize),
+    /// A byte of the answer, counted with its headers, has another bit.
+    Flip(usize),
 }
 
 /// Which requests it happens to: the method, a part of the target, after how many of them, how many times.
@@ -37,6 +41,8 @@ struct State {
     upstream: String,
     rules: Vec<Rule>,
     hits: usize,
+    /// Scripts so far.
+    scripts: usize,
 }
 
 /// Listens on a free port of 127.0.0.1; its thread ends with the test program.
@@ -66,6 +72,7 @@ impl Proxy {
     pub fn script(&self, rules: Vec<Rule>) {
         let mut state = self.state.lock().unwrap();
         (state.rules, state.hits) = (rules, 0);
+        state.scripts += 1;
     }
     /// Where the registry is now.
     pub fn set_upstream(&self, upstream: &str) {
@@ -170,12 +177,24 @@ fn serve(mut client: TcpStream, state: &Mutex<State>) {
         Some(Fault::Unheard) => 0,
         _ => usize::MAX,
     };
+    let script = state.lock().unwrap().scripts;
+    let mut done = 0;
     while let Ok(n) = server.read(&mut buffer) {
         if n == 0 {
             break;
         }
         let n = n.min(left);
         left -= n;
+        match fault {
+            Some(Fault::Halt(at)) if done >= at => {
+                while state.lock().unwrap().scripts == script {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            Some(Fault::Flip(at)) if (done..done + n).contains(&at) => buffer[at - done] ^= 1,
+            _ => {}
+        }
+        done += n;
         if client.write_all(&buffer[..n]).is_err() || left == 0 {
             break;
         }

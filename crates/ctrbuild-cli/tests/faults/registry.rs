@@ -6,7 +6,8 @@
 use crate::lab::{Lab, Random, is_long};
 use crate::place::run;
 use crate::proxy::{Fault, Proxy, Rule};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use testkit::{Access, RegistryProcess};
 
@@ -64,6 +65,23 @@ impl Net {
         self.lab.is_sound(&store, context);
         self.lab.is_tidy(&store, context);
         pushed.code == Some(0)
+    }
+
+    /// A build in an empty store that needs every file of a base behind the network.
+    fn build(&self, store: &Path) -> Command {
+        let recipe = format!("FROM {}\nRUN test -s /loaded/file && echo done > /done\n", self.proxy.name("seed/app:1"));
+        self.lab.place.context_in("streamed", &[("Dockerfile", &recipe)]);
+        self.lab.command(store, ["build", "-q", "-t", "streamed:1", "streamed"])
+    }
+
+    /// The build goes well, and all that it left is sound.
+    #[track_caller]
+    fn builds(&self, store: &Path, context: &str) {
+        let built = run(&mut self.build(store));
+        assert_eq!(built.code, Some(0), "{context}: {}", built.stderr);
+        self.lab.is_readable(store, "streamed:1", context);
+        self.lab.run(store, ["store", "verify"]).ok();
+        self.lab.is_tidy(store, context);
     }
 
     #[track_caller]
@@ -140,6 +158,68 @@ fn lasting_faults_leave_nothing_half_done() {
         net.proxy.script(Vec::new());
         assert!(net.push(what), "push after: {what}");
     }
+}
+
+/// Names in folders that are not finished.
+fn unfinished(store: &Path) -> usize {
+    let Ok(folders) = std::fs::read_dir(store.join("active")) else { return 0 };
+    let layers = folders.flatten().map(|f| f.path().join("fs"));
+    layers.filter_map(|layer| std::fs::read_dir(layer).ok()).map(Iterator::count).sum()
+}
+
+#[test]
+fn layers_are_unpacked_while_they_come_in() {
+    let Some(net) = Net::new() else { return };
+    let blobs = |times, fault| vec![rule("GET", "/blobs/", times, fault)];
+    let store = net.empty_store();
+    net.proxy.script(blobs(1000, Fault::Halt(600_000)));
+    let mut building = net.build(&store).spawn().unwrap();
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while unfinished(&store) == 0 {
+        assert!(std::time::Instant::now() < end, "no file of a layer that has come in half");
+        assert_eq!(building.try_wait().unwrap(), None);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    net.proxy.script(Vec::new());
+    assert!(building.wait().unwrap().success());
+    net.builds(&store, "halted");
+
+    // Connections that break.
+    let store = net.empty_store();
+    net.proxy.script(blobs(4, Fault::CutAnswer(300_000)));
+    net.builds(&store, "cut");
+    assert!(net.proxy.hits() > 0);
+
+    // Bytes that an earlier attempt left, and that are wrong: layers begin with them and have to begin again.
+    let store = net.empty_store();
+    net.proxy.script(blobs(1000, Fault::Answer { status: 403, headers: "" }));
+    net.failed_well(&run(&mut net.build(&store)), "refused");
+    net.proxy.script(Vec::new());
+    let mut begun = 0;
+    let shards = std::fs::read_dir(net.lab.place.path("other/blobs/sha256")).unwrap().flatten();
+    for blob in shards.flat_map(|shard| std::fs::read_dir(shard.path()).unwrap().flatten()) {
+        let mut bytes = std::fs::read(blob.path()).unwrap();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            // Readable as far as it goes, but for one byte.
+            bytes.truncate(bytes.len() / 2);
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(store.join("partial").join(blob.file_name()), bytes).unwrap();
+            begun += 1;
+        }
+    }
+    assert!(begun > 1, "{begun} layers");
+    net.builds(&store, "damaged beginnings");
+
+    // A network that changes bytes: nothing of such a layer stays.
+    let store = net.empty_store();
+    net.proxy.script(blobs(1000, Fault::Flip(500_000)));
+    let ended = run(&mut net.build(&store));
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("sha256:") && ended.stderr.contains("Dockerfile:1"), "{}", ended.stderr);
+    net.lab.run(&store, ["store", "verify"]).ok();
+    net.proxy.script(Vec::new());
+    net.builds(&store, "after changed bytes");
 }
 
 /// The registry goes away in the middle of a push and comes back elsewhere.

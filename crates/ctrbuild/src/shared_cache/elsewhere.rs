@@ -70,6 +70,6 @@ pub(crate) async fn send(session: &Session, to: &Reference, layers: &[RemoteLaye
 pub(super) async fn fetch(session: &Session, layer: &RemoteLayer) -> Result<(), Error> {
     let origins = Origins { registry: session.registry.clone() };
     let silent: Arc<dyn Fn(u64, u64) + Send + Sync> = Arc::new(|_, _| {});
-    let fetched = origins.fetch(&session.store, &layer.origin, &layer.blob, silent).await;
+    let fetched = origins.fetch(&session.store, &layer.origin, &layer.blob, None, silent).await;
     fetched.map_err(|e| Error::world(e.message).maybe_hint(e.hint))
 }
