@@ -1,7 +1,7 @@
 //! Decompression by what the first bytes say: gzip, zstd, bzip2, xz, or nothing at all.
 
 use flate2::bufread::GzDecoder;
-use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read};
 
 /// Longest magic number looked at.
 const MAGIC: usize = 6;
@@ -30,14 +30,6 @@ impl Format {
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::Xz,
             _ => Format::Plain,
         }
-    }
-
-    /// Tell by the first bytes of a file, and go back to its beginning.
-    pub fn of_file(file: &mut (impl Read + Seek)) -> io::Result<Format> {
-        let mut head = Vec::with_capacity(MAGIC);
-        file.take(MAGIC as u64).read_to_end(&mut head)?;
-        file.rewind()?;
-        Ok(Format::detect(&head))
     }
 }
 

@@ -9,22 +9,18 @@ use crate::snapshotter::{folders, layer_error, marks};
 use crate::{LocalWorker, store_error, windows};
 use digest::{CacheKey, ChainId, DiffId, Digest, StableHasher};
 use graph::{ImageOrigin, ImageSource};
-use layer::decompress::Format;
 use layer::pack::Form;
 use layer::unpack::{UnpackOptions, UnpackReport, Whiteouts};
 use oci::{Descriptor, Document};
 use rustix::fs::FileType;
 use sandbox::RootDir;
 use solver::{ErrorKind, Event, Job, Observer};
-use std::fs::File;
 use std::future::Future;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use store::{
-    Active, BlobReader, Incoming, IncomingReader, LayerBlobV1, LayerRecordV1, LocalStore, SnapshotId, SnapshotMeta,
-};
+use store::{Active, Incoming, LayerBlobV1, LayerRecordV1, LocalStore, SnapshotId, SnapshotMeta};
 
 /// Where blobs of images are fetched from.
 pub trait BlobOrigin: Send + Sync {
@@ -71,16 +67,6 @@ enum Unpacked {
         report: UnpackReport,
         created: Option<u64>,
     },
-}
-
-/// Where the bytes of a layer's blob come from.
-enum Source {
-    /// A blob that is no compressed one; not verified.
-    Plain(File),
-    /// Verified on the way.
-    Verified(BlobReader),
-    /// Verified by whoever brings it.
-    Incoming(IncomingReader),
 }
 
 /// A layer's files, of which all but the store knows already.
@@ -195,7 +181,11 @@ impl LocalWorker {
         let (worker, blob) = (self.clone(), blob.clone());
         // The semaphore is never closed.
         let _turn = self.layers.acquire().await;
-        par::blocking(move || worker.spread(worker.stored(&blob.digest)?, &blob, diff)).await
+        par::blocking(move || {
+            let file = worker.store().open_blob(&blob.digest).map_err(|e| store_error(&e))?;
+            worker.spread(Box::new(file), &blob, diff)
+        })
+        .await
     }
 
     /// Fetch a blob and unpack it while it comes in. The outer error is that it could not be fetched; else all of it is
@@ -217,7 +207,8 @@ impl LocalWorker {
                 seen.notify_one();
                 progress(done, total);
             });
-            let fetched = self.config.blobs.fetch(self.store(), origin, blob, Some(incoming.clone()), progress);
+            let fetched =
+                self.config.blobs.fetch(self.store(), origin, blob, Some(incoming.clone()), progress);
             let fetched = fetched.await.map_err(ErrorKind::from).and_then(|()| {
                 let file = self.store().open_blob(&blob.digest).map_err(|e| store_error(&e))?;
                 incoming.whole(file);
@@ -234,7 +225,7 @@ impl LocalWorker {
             begun.notified().await;
             let _turn = self.layers.acquire().await;
             let (worker, blob, reader) = (self.clone(), blob.clone(), incoming.reader());
-            par::blocking(move || worker.spread(Source::Incoming(reader), &blob, diff)).await
+            par::blocking(move || worker.spread(Box::new(reader), &blob, diff)).await
         };
         let (fetched, spread) = tokio::join!(fetch, spread);
         fetched?;
@@ -263,19 +254,13 @@ impl LocalWorker {
         completed_layer(self.store(), chain).map_err(|e| store_error(&e))
     }
 
-    fn stored(&self, digest: &Digest) -> Result<Source, ErrorKind> {
-        let mut file = self.store().open_blob(digest).map_err(|e| store_error(&e))?;
-        let format = Format::of_file(&mut file)
-            .map_err(|e| layer_error(&format!("can't unpack layer {digest}: "), &layer::Error::Source(e)))?;
-        Ok(match format {
-            // Hashed while it is unpacked, which tells the same.
-            Format::Plain => Source::Plain(file),
-            _ => Source::Verified(self.store().blob_reader(digest).map_err(|e| store_error(&e))?),
-        })
-    }
-
-    /// Unpack a layer into a folder of its own.
-    fn spread(&self, source: Source, blob: &Descriptor, diff: DiffId) -> Result<Spread, ErrorKind> {
+    /// Unpack a layer into a folder of its own. The blob need not be verified: its files are, by the layer's diff id.
+    fn spread(
+        &self,
+        bytes: Box<dyn Read + Send>,
+        blob: &Descriptor,
+        diff: DiffId,
+    ) -> Result<Spread, ErrorKind> {
         let store = self.store();
         let failed = |e: &layer::Error| {
             let full = match e.is_no_space() {
@@ -284,20 +269,11 @@ impl LocalWorker {
             };
             layer_error(&format!("{full}can't unpack layer {}: ", blob.digest), e)
         };
-        let is_unverified = matches!(source, Source::Plain(_));
-        let reader: Box<dyn Read + Send> = match source {
-            Source::Plain(file) => Box::new(file),
-            Source::Verified(reader) => Box::new(reader),
-            Source::Incoming(reader) => Box::new(reader),
-        };
-        let (plain, _) = layer::decompress::decompress(reader, Default::default())
+        let (plain, _) = layer::decompress::decompress(bytes, Default::default())
             .map_err(|e| failed(&layer::Error::Source(e)))?;
         let active = store.prepare().map_err(|e| store_error(&e))?;
         let report =
             layer::unpack::apply(plain, &active.upper(), &unpack_options()).map_err(|e| failed(&e))?;
-        if is_unverified && report.diff_id.0 != blob.digest {
-            store.check_blob(&blob.digest).map_err(|e| store_error(&e))?;
-        }
         if report.diff_id != diff {
             return Err(ErrorKind::with_hint(
                 format!(

@@ -130,7 +130,7 @@ impl LocalWorker {
             fresh: Mutex::default(),
             masks: Arc::default(),
             told: std::sync::Once::new(),
-            layers: tokio::sync::Semaphore::new(rayon::current_num_threads().clamp(4, 16)),
+            layers: tokio::sync::Semaphore::new(rayon::current_num_threads().clamp(8, 16)),
         }
     }
 

@@ -69,7 +69,10 @@ impl Net {
 
     /// A build in an empty store that needs every file of a base behind the network.
     fn build(&self, store: &Path) -> Command {
-        let recipe = format!("FROM {}\nRUN test -s /loaded/file && echo done > /done\n", self.proxy.name("seed/app:1"));
+        let recipe = format!(
+            "FROM {}\nRUN test -s /loaded/file && echo done > /done\n",
+            self.proxy.name("seed/app:1")
+        );
         self.lab.place.context_in("streamed", &[("Dockerfile", &recipe)]);
         self.lab.command(store, ["build", "-q", "-t", "streamed:1", "streamed"])
     }
