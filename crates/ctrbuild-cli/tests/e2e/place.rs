@@ -144,6 +144,11 @@ impl Place {
 
     /// A root file system of busybox as a tar; its path.
     pub fn busybox_tar(&self) -> PathBuf {
+        self.busybox_tar_of(&|_| true)
+    }
+
+    /// The same with some of busybox's commands. The first one of a place is its only one.
+    pub fn busybox_tar_of(&self, wanted: &dyn Fn(&str) -> bool) -> PathBuf {
         let tar = self.path("base.tar");
         if tar.exists() {
             return tar;
@@ -156,7 +161,8 @@ impl Place {
         let busybox =
             ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists()).unwrap();
         fs::copy(busybox, root.join("bin/busybox")).unwrap();
-        for applet in run(Command::new(busybox).arg("--list")).ok().lines().filter(|a| *a != "busybox") {
+        let all = run(Command::new(busybox).arg("--list")).ok();
+        for applet in all.lines().filter(|a| *a != "busybox" && wanted(a)) {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n")

@@ -55,7 +55,7 @@ fn used(store: &Path) -> (u64, u64) {
 }
 
 /// Commands that write much.
-const WRITERS: [Op; 4] = [Op::Build, Op::Load, Op::Pull, Op::Import];
+const WRITERS: [Op; 5] = [Op::Build, Op::BuildOn, Op::Load, Op::Pull, Op::Import];
 
 struct Small<'a> {
     lab: &'a Lab,
@@ -215,7 +215,7 @@ fn failing(op: Op, calls: &[&str], error: &str, transparent: bool) -> (usize, us
     // Not of what is no disk: events that wake threads, connections, the loader.
     let store = lab.fresh();
     let mut points = calls_of(&lab, &lab.command(&store, &arguments), calls, Some(&store));
-    if matches!(op, Op::Build | Op::Pull | Op::Push) {
+    if matches!(op, Op::Build | Op::BuildOn | Op::Pull | Op::Push) {
         // The order of their threads changes, and so does what the n-th of these is about.
         points.retain(|(call, _)| call != "read" && call != "write");
     }
@@ -265,7 +265,7 @@ fn failing_device() {
     }
     let calls =
         ["read", "pread64", "write", "pwrite64", "fsync", "fdatasync", "syncfs", "rename", "renameat2"];
-    let ops = [Op::Build, Op::Load, Op::Tag, Op::Pull, Op::Push, Op::Save];
+    let ops = [Op::BuildOn, Op::Load, Op::Tag, Op::Build, Op::Pull, Op::Push, Op::Save];
     for op in &ops[..if is_long() { ops.len() } else { 3 }] {
         let op = *op;
         let (failed, total) = failing(op, &calls, "EIO", false);
@@ -293,7 +293,7 @@ fn interrupted_calls_are_not_seen() {
     }
     // What a signal may interrupt on a local disk or while it waits.
     let calls = ["read", "write", "flock", "fsync", "ftruncate"];
-    let ops = [Op::Build, Op::Load, Op::Import, Op::Pull, Op::Prune, Op::Save];
+    let ops = [Op::BuildOn, Op::Load, Op::Build, Op::Import, Op::Pull, Op::Prune, Op::Save];
     for op in &ops[..if is_long() { ops.len() } else { 2 }] {
         let op = *op;
         let (_, total) = failing(op, &calls, "EINTR", true);
@@ -309,7 +309,7 @@ fn few_open_files() {
     let Some(lab) = Lab::new() else { return };
     let mut random = Random::new(40);
     let (mut failed, mut total) = (0, 0);
-    for op in [Op::Build, Op::Load, Op::Pull, Op::Push, Op::Prune] {
+    for op in [Op::Build, Op::BuildOn, Op::Load, Op::Pull, Op::Push, Op::Prune] {
         if lab.arguments(op, 0).is_none() {
             continue;
         }

@@ -123,6 +123,10 @@ fn at_the_calls_of_a_build() {
     kill_at_every_call(Op::Build);
 }
 #[test]
+fn at_the_calls_of_a_build_on_what_is_fetched() {
+    kill_at_every_call(Op::BuildOn);
+}
+#[test]
 fn at_the_calls_of_making_a_container() {
     kill_at_every_call(Op::From);
 }

@@ -53,10 +53,15 @@ impl Random {
     }
 }
 
+/// Commands that steps of the tests use.
+const APPLETS: [&str; 7] = ["sh", "cat", "ls", "mkdir", "rm", "sleep", "wc"];
+
 /// What a command does to a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
     Build,
+    /// Build on a base that has to come from a registry.
+    BuildOn,
     /// Make an image of a working container.
     Commit,
     /// Copy a file into one.
@@ -91,8 +96,9 @@ pub enum Op {
 
 impl Op {
     /// All after which the store is where it was.
-    pub const ALL: [Op; 15] = [
+    pub const ALL: [Op; 16] = [
         Op::Build,
+        Op::BuildOn,
         Op::Commit,
         Op::Copy,
         Op::Dedup,
@@ -118,6 +124,7 @@ impl Op {
     pub fn name(self, lab: &Lab) -> Option<String> {
         match self {
             Op::Build => Some("new:1".into()),
+            Op::BuildOn => Some("on:1".into()),
             Op::Import | Op::First => Some("imported".into()),
             Op::Load => Some("loaded:1".into()),
             Op::Pull => Some(lab.registry.as_ref()?.name("seed/app:1")),
@@ -161,7 +168,10 @@ impl Lab {
         if !has(&["cp", "timeout"]) {
             return None;
         }
-        let place = Place::with_base()?;
+        let place = Place::new()?;
+        // Each link would be some calls more to kill a command at.
+        place.busybox_tar_of(&|applet| APPLETS.contains(&applet));
+        place.import("base");
         fs::create_dir(place.path("temp")).unwrap();
         let registry = RegistryProcess::start(&place.path("registry"), Access::Open);
         let lab = Lab { away: elsewhere(&place.root), place, registry, size };
@@ -175,6 +185,10 @@ impl Lab {
         run(&mut lab.command(&other, ["save", "-o", "loaded.tar", "loaded:1"])).ok();
         if let Some(registry) = &lab.registry {
             run(&mut lab.command(&other, ["push", "-q", "loaded:1", &registry.name("seed/app:1")])).ok();
+        }
+        if let Some(registry) = &lab.registry {
+            let recipe = format!("FROM {}\nRUN cat /loaded/made > /seen\n", registry.name("seed/app:1"));
+            lab.place.context_in("on", &[("Dockerfile", &recipe)]);
         }
         lab.context("gone");
         lab.place.run(["build", "-q", "-t", "gone:1", "gone"]).ok();
@@ -251,6 +265,10 @@ impl Lab {
         let registry = || self.registry.as_ref();
         let words: Vec<String> = match op {
             Op::Build => vec!["build".into(), "-q".into(), "-t".into(), "new:1".into(), "new".into()],
+            Op::BuildOn => {
+                registry()?;
+                ["build", "-q", "-t", "on:1", "on"].map(Into::into).to_vec()
+            }
             Op::Import | Op::First => vec!["import".into(), "base.tar".into(), "imported".into()],
             Op::Commit => vec!["commit".into(), "work".into(), "committed:1".into()],
             Op::Copy => vec!["copy".into(), "work".into(), "new/file".into(), "/copied".into()],

@@ -4,7 +4,7 @@
 //! The control is the same with a kernel that says that it has synced and does not: it must lose something.
 
 use crate::disk::{in_own_mounts, mount};
-use crate::lab::{Lab, Op, Random, injected, is_long, long_time};
+use crate::lab::{Lab, Op, PATIENCE, Random, injected, is_long, long_time, real};
 use crate::place::{has, run};
 use std::collections::BTreeMap;
 use std::fs;
@@ -158,7 +158,7 @@ fn work(
         let n = count.fetch_add(1, Ordering::SeqCst);
         let name = format!("power:{n}");
         let pull = lab.arguments(Op::Pull, 0);
-        let args: Vec<String> = match random.below(8) {
+        let args: Vec<String> = match random.below(12) {
             0..=3 => {
                 let recipe =
                     format!("FROM base\nRUN echo {} > /n; mkdir /d\nCOPY file /d/\n", random.below(30));
@@ -169,6 +169,15 @@ fn work(
             4 => vec!["tag".into(), "app:1".into(), name.clone()],
             5 => vec!["import".into(), "base.tar".into(), name.clone()],
             6 => vec!["load".into(), "-q".into(), "-i".into(), "loaded.tar".into()],
+            7 => vec!["store".into(), "dedup".into()],
+            8 => vec!["prune".into(), "-a".into(), "-f".into()],
+            9 | 10 if lab.registry.is_some() => {
+                let base = lab.registry.as_ref().unwrap().name("seed/app:1");
+                let recipe = format!("FROM {base}\nRUN echo {} > /n\n", random.below(30));
+                let folder = format!("on{seed}");
+                lab.place.context_in(&folder, &[("Dockerfile", &recipe)]);
+                vec!["build".into(), "-q".into(), "-t".into(), name.clone(), folder]
+            }
             _ => match pull {
                 Some(words) => words,
                 None => continue,
@@ -185,7 +194,7 @@ fn work(
             Sync::Pretended => run(&mut injected(&command, NO_SYNC)),
         };
         assert!(!ended.stderr.contains("panicked"), "{args:?}: {}", ended.stderr);
-        if ended.code == Some(0) {
+        if ended.code == Some(0) && !matches!(args[0].as_str(), "store" | "prune") {
             reported.insert(name, ended.stdout.trim().to_string());
         }
     }
@@ -252,6 +261,64 @@ fn what_was_reported_outlives_power_loss() {
     }
     println!("{rounds} times without power: all of {names} reported names are readable");
     assert!(names > 0);
+}
+
+/// A move onto a disk that loses power in the middle of it, or right after it was reported: the store is whole, in
+/// the old place or in the new one.
+#[test]
+fn a_moved_store_outlives_power_loss() {
+    if !in_own_mounts("power::a_moved_store_outlives_power_loss") {
+        return;
+    }
+    let Some(lab) = Lab::new() else { return };
+    let Some(mut disk) = Disk::new(&lab) else { return };
+    let mut random = Random::new(401);
+    let (started, mut rounds, mut moved) = (Instant::now(), 0, 0);
+    let mut usual = Duration::from_millis(300);
+    while if is_long() { started.elapsed() < long_time() } else { rounds < 5 } {
+        let store = lab.fresh();
+        let to = disk.at.join(format!("moved-{rounds}"));
+        let wait = match rounds {
+            // Right after it.
+            0 => PATIENCE,
+            _ => usual.mul_f64(random.below(1100) as f64 / 1000.0),
+        };
+        let context = format!("power loss {rounds} after {wait:?}");
+        let command = lab.command(&store, ["store", "move", to.to_str().unwrap()]);
+        let off = AtomicBool::new(false);
+        let ended = std::thread::scope(|scope| {
+            let moving = scope.spawn(|| {
+                let (begun, ended) = (Instant::now(), run(&mut { command }));
+                if !off.load(Ordering::SeqCst) {
+                    usual = begun.elapsed();
+                }
+                ended
+            });
+            let begun = Instant::now();
+            while begun.elapsed() < wait && !moving.is_finished() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            disk.off(1 + random.below(2) as u32);
+            off.store(true, Ordering::SeqCst);
+            moving.join().unwrap()
+        });
+        lab.wait_for_processes(&store, &context);
+        disk.on();
+        assert!(!ended.stderr.contains("panicked"), "{context}: {}", ended.stderr);
+        if ended.code == Some(0) {
+            assert_eq!(real(&store), to, "{context}");
+            moved += 1;
+        }
+        lab.is_sound(&store, &context);
+        let again = lab.run(&store, ["store", "move", to.to_str().unwrap()]);
+        assert!(again.code == Some(0) || again.stderr.contains("it is there"), "{context}: {}", again.stderr);
+        lab.is_sound(&store, &context);
+        lab.is_tidy(&store, &context);
+        fs::remove_dir_all(real(&store)).unwrap();
+        rounds += 1;
+    }
+    println!("{rounds} times without power in a move, {moved} had ended");
+    assert!(moved > 0 && moved < rounds);
 }
 
 #[test]
