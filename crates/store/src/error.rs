@@ -54,6 +54,9 @@ pub enum Error {
     /// The store may only be read by this program.
     #[error("the store `{}` is read-only for this program", path.display())]
     ReadOnly { path: PathBuf },
+    /// The store may only be read here.
+    #[error("the store `{}` is on a read-only file system", path.display())]
+    ReadOnlyDisk { path: PathBuf },
     /// A file of the store holds something else than it must.
     #[error("`{}` is malformed", path.display())]
     Malformed { path: PathBuf, source: serde_json::Error },
@@ -93,6 +96,9 @@ impl Error {
                 "take another name: letters, digits, `_`, `.` and `-`; `ctrbuild containers` lists those in use",
             ),
             Error::ReadOnly { .. } => Some("a newer ctrbuild upgraded this store; use that one to change it"),
+            Error::ReadOnlyDisk { .. } => {
+                Some("use another folder for the store (--root or CTRBUILD_ROOT), or remount it")
+            }
             Error::Io { source, .. } => match Errno::from_io_error(source) {
                 Some(Errno::MFILE | Errno::NFILE) => Some("raise the limit of open files (`ulimit -n`)"),
                 Some(Errno::ACCESS | Errno::PERM) => {

@@ -84,6 +84,8 @@ pub(crate) struct Inner {
     pub root_dir: File,
     pub options: StoreOptions,
     pub writable: bool,
+    /// Whether that is so because of the file system.
+    pub read_only_disk: bool,
     pub lease: Mutex<Option<Lease>>,
     pub batches: Batches,
     names: AtomicU64,
@@ -110,6 +112,10 @@ impl LocalStore {
         let writable = format.check(&root)?;
         let root = fs::canonicalize(&root).at("open", &root)?;
         let root_dir = File::open(&root).at("open", &root)?;
+        // What is on such a disk can be read without a lease: nobody collects it there.
+        let read_only_disk = rustix::fs::fstatvfs(&root_dir)
+            .is_ok_and(|s| s.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+        let writable = writable && !read_only_disk;
         let boot = match &options.boot_id {
             Some(id) => id.clone(),
             None => {
@@ -123,6 +129,7 @@ impl LocalStore {
                 root_dir,
                 options,
                 writable,
+                read_only_disk,
                 lease: Mutex::new(None),
                 batches: Batches::new(boot)?,
                 names: AtomicU64::new(0),
@@ -183,7 +190,12 @@ impl LocalStore {
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
-        if self.inner.writable { Ok(()) } else { Err(Error::ReadOnly { path: self.inner.root.clone() }) }
+        let path = || self.inner.root.clone();
+        match (self.inner.writable, self.inner.read_only_disk) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Error::ReadOnlyDisk { path: path() }),
+            (false, false) => Err(Error::ReadOnly { path: path() }),
+        }
     }
 
     pub(crate) fn now(&self) -> SystemTime {

@@ -339,3 +339,41 @@ fn few_open_files() {
     }
     println!("{total} commands with few open files, {failed} failed");
 }
+
+/// What only reads works, what would write says why it can't.
+#[test]
+fn a_read_only_disk_is_read() {
+    if !in_own_mounts("disk::a_read_only_disk_is_read") {
+        return;
+    }
+    let Some(lab) = Lab::new() else { return };
+    let store = lab.place.root.clone();
+    if !mount(&["--bind", store.to_str().unwrap()], &store) || !mount(&["-o", "remount,bind,ro"], &store) {
+        return;
+    }
+    for args in [
+        &["images"][..],
+        &["images", "app:1"],
+        &["image", "tree"],
+        &["inspect", "app:1"],
+        &["history", "app:1"],
+        &["containers"],
+        &["df"],
+        &["plan", "new"],
+        &["store", "verify"],
+    ] {
+        let told = run(&mut lab.command(&store, args));
+        assert_eq!(told.code, Some(0), "{args:?}: {}", told.stderr);
+        assert!(!told.stdout.is_empty(), "{args:?}");
+    }
+    lab.is_sound(&store, "read-only");
+    // A push keeps the layers that it packs.
+    let writers = Op::ALL.into_iter().filter(|op| !matches!(op, Op::First | Op::Save));
+    for op in writers.chain([Op::Move, Op::MoveAway, Op::LayOut]) {
+        let Some(arguments) = lab.arguments(op, 0) else { continue };
+        let ended = run(&mut lab.command(&store, &arguments));
+        assert_eq!(ended.code, Some(1), "{op:?}: {}", ended.stdout);
+        let said = format!("the store `{}` is on a read-only file system\nhint: ", store.display());
+        assert!(ended.stderr.contains(&said), "{op:?}: {}", ended.stderr);
+    }
+}
