@@ -38,6 +38,8 @@ const PACK_TIMES: f64 = 0.6;
 const GZIP_TIMES: f64 = 2.5;
 const ZSTD_TIMES: f64 = 1.0;
 const MEMORY_MIB: f64 = 128.0;
+/// Share of what buildah takes for a pull.
+const FETCH_SHARE: f64 = 0.5;
 
 pub(crate) struct Bench {
     ctrbuild: PathBuf,
@@ -45,15 +47,15 @@ pub(crate) struct Bench {
     stores: Cell<u32>,
 }
 
-/// `what` are some of `unpack`, `commit`, `export`, `scale`, `memory`; all, if it is empty. The variable CTRBUILD
+/// `what` are some of `unpack`, `fetch`, `commit`, `export`, `scale`, `memory`; all, if it is empty. The variable CTRBUILD
 /// names another program to measure than the one that `dist` builds. Whether all promises were kept.
 pub fn run(what: &[&str]) -> Result<bool> {
-    const ALL: [&str; 5] = ["unpack", "commit", "export", "scale", "memory"];
+    const ALL: [&str; 6] = ["unpack", "fetch", "commit", "export", "scale", "memory"];
     if !is_root() {
         bail!("bench needs root: it compares with programs that do");
     }
     if let Some(other) = what.iter().find(|w| !ALL.contains(w)) {
-        bail!("bench store knows unpack, commit, export, scale and memory, not {other}");
+        bail!("bench store knows unpack, fetch, commit, export, scale and memory, not {other}");
     }
     packages::for_bench_store()?;
     let ctrbuild = match std::env::var_os("CTRBUILD") {
@@ -63,11 +65,14 @@ pub fn run(what: &[&str]) -> Result<bool> {
     let bench = Bench { ctrbuild, dir: Scratch::new("bench-store")?, stores: Cell::new(0) };
     let wanted = |name: &str| what.is_empty() || what.contains(&name);
     let mut kept = true;
-    if wanted("unpack") || wanted("commit") || wanted("export") {
+    if ["unpack", "fetch", "commit", "export"].into_iter().any(wanted) {
         bench.make_tree()?;
     }
     if wanted("unpack") {
         kept &= bench.unpack()?;
+    }
+    if wanted("fetch") {
+        kept &= bench.fetch()?;
     }
     if wanted("commit") {
         kept &= bench.commit()?;
@@ -300,6 +305,33 @@ impl Bench {
             &from,
         );
         Ok(kept)
+    }
+
+    /// A build on a base of five layers that only a registry has, and the same in two commands; buildah's pull unpacks too.
+    fn fetch(&self) -> Result<bool> {
+        let registry = Registry::start(&self.path("fetch-registry"))?;
+        let name = format!("{}/five:1", registry.domain);
+        let tars: Vec<String> = (0..LAYERS).map(|i| format!("layer-{i}.tar")).collect();
+        let archive = self.image("five-remote", &tars, "gzip")?;
+        let first = self.fresh();
+        output(self.ctrbuild(&first).arg("load").arg("--input").arg(&archive))?;
+        output(self.ctrbuild(&first).args(["push", "-q", "five-remote", &name]))?;
+        let context = self.context("on-five", &format!("FROM {name}\nCOPY Dockerfile /\n"))?;
+        let build = |store: &str| timed(self.ctrbuild(store).args(["build", "-q"]).arg(&context));
+        let ours = several(|_| build(&self.fresh()))?;
+        let apart = several(|_| {
+            let store = self.fresh();
+            Ok(timed(self.ctrbuild(&store).args(["pull", "-q", &name]))? + build(&store)?)
+        })?;
+        let theirs = several(|_| {
+            let (root, run) = (self.path(&self.fresh()), self.path("buildah-run"));
+            let mut pull = command(&["buildah", "--storage-driver", "overlay", "--root"]);
+            pull.arg(root).arg("--runroot").arg(run);
+            timed(pull.args(["pull", "-q", "--tls-verify=false", &format!("docker://{name}")]))
+        })?;
+        let from =
+            format!("{ours:.0} ms, first pulled and then built {apart:.0} ms, buildah pull {theirs:.0} ms");
+        Ok(verdict("fetch, to buildah", ours / theirs, Promise::AtMost(FETCH_SHARE), "of it", &from))
     }
 
     /// From the end of a step to that of the build: the layer is packed and hashed, all is synced and named.

@@ -31,7 +31,7 @@ usage: cargo xtask COMMAND
   bless                codegen, and accept new snapshots of all tests
   bench [WHAT..]       steps, cached, memory; Debian's buildah as peer
   bench lint           lint and fmt of ../shared/corpus; hadolint as peer
-  bench store [WHAT..] unpack, commit, export, scale, memory; tar, gzip, zstd and openssl as peers
+  bench store [WHAT..] unpack, fetch, commit, export, scale, memory; tar, gzip, zstd, openssl, buildah as peers
   torture kills        builders ended at 300 random moments, in each of several ways
   torture store [WHAT] faults that the store must outlive, whole: kills, disk, damage, crowd, power, network, signals
   torture kernel [CG]  steps in a virtual machine with Debian's kernel; CG: v2, v1, hybrid, none

@@ -31,8 +31,13 @@ const TESTS: &[(&str, &str)] = &[
 const BENCH: &[(&str, &str)] = &[("buildah", "buildah"), ("runc", "runc")];
 
 /// What `bench store` needs besides.
-const BENCH_STORE: &[(&str, &str)] =
-    &[("openssl", "openssl"), ("pigz", "pigz"), ("zstd", "zstd"), ("docker-registry", "docker-registry")];
+const BENCH_STORE: &[(&str, &str)] = &[
+    ("buildah", "buildah"),
+    ("docker-registry", "docker-registry"),
+    ("openssl", "openssl"),
+    ("pigz", "pigz"),
+    ("zstd", "zstd"),
+];
 
 /// What `torture kernel` needs.
 const KERNEL: &[(&str, &str)] = &[

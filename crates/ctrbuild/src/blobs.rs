@@ -55,7 +55,7 @@ fn other(e: store::Error) -> io::Error {
 }
 
 struct Writer {
-    partial: PartialBlob,
+    partial: Box<PartialBlob>,
 }
 
 impl BlobWriter for Writer {

@@ -154,7 +154,7 @@ mod tests {
         (dir, store)
     }
 
-    fn begin(store: &LocalStore, incoming: &Arc<Incoming>) -> PartialBlob {
+    fn begin(store: &LocalStore, incoming: &Arc<Incoming>) -> Box<PartialBlob> {
         let Partial::Resume(mut partial) = store.partial(&Digest::of(BYTES), BYTES.len() as u64).unwrap()
         else {
             panic!("the blob is there");

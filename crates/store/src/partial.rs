@@ -18,7 +18,7 @@ pub enum Partial {
     /// All of it: somebody else brought it meanwhile. It is held.
     Present,
     /// Continue at [`PartialBlob::len`].
-    Resume(PartialBlob),
+    Resume(Box<PartialBlob>),
 }
 
 /// The bytes so far, locked against other downloaders of the same blob. Dropping it keeps them.
@@ -159,7 +159,7 @@ impl LocalStore {
             if len > size {
                 partial.restart()?;
             }
-            return Ok(Partial::Resume(partial));
+            return Ok(Partial::Resume(Box::new(partial)));
         }
     }
 
