@@ -38,47 +38,40 @@ impl Incoming {
 
     /// Bytes from `file`, of which the first `len` are there.
     pub(crate) fn begin(&self, file: File, len: u64) {
-        let state = match &*self.lock() {
-            State::Awaited => State::Growing(Arc::new(file), len),
+        self.change(|state| match state {
+            State::Awaited => Some(State::Growing(Arc::new(file), len)),
             // A second attempt: readers have bytes of the first one.
-            _ => State::Torn,
-        };
-        self.set(state);
+            _ => Some(State::Torn),
+        });
     }
 
     pub(crate) fn reached(&self, len: u64) {
-        if let State::Growing(_, known) = &mut *self.lock() {
-            *known = len;
-        }
-        self.changed.notify_all();
+        self.change(|state| {
+            if let State::Growing(_, known) = state {
+                *known = len;
+            }
+            None
+        });
     }
 
     /// What was there is thrown away.
     pub(crate) fn restarted(&self) {
-        let mut state = self.lock();
-        if let State::Growing(_, len) = &*state
-            && *len > 0
-        {
-            *state = State::Torn;
-        }
-        drop(state);
-        self.changed.notify_all();
+        self.change(|state| matches!(state, State::Growing(_, len) if *len > 0).then_some(State::Torn));
     }
 
     /// The blob is there, verified, in `file`, however it came: those who still wait for it read that.
     pub fn whole(&self, file: File) {
-        let state = match &*self.lock() {
-            State::Growing(_, len) if *len == self.size => return,
-            State::Awaited => State::Whole(Arc::new(file)),
+        self.change(|state| match state {
+            State::Growing(_, len) if *len == self.size => None,
+            State::Awaited => Some(State::Whole(Arc::new(file))),
             // Somebody else brought the rest of what readers have the beginning of.
-            _ => State::Torn,
-        };
-        self.set(state);
+            _ => Some(State::Torn),
+        });
     }
 
     /// It does not come any more: reading fails.
     pub fn give_up(&self) {
-        self.set(State::Torn);
+        self.change(|_| Some(State::Torn));
     }
 
     /// Whether readers may have got bytes that are not of the blob.
@@ -91,8 +84,12 @@ impl Incoming {
         IncomingReader { incoming: self.clone(), at: 0 }
     }
 
-    fn set(&self, state: State) {
-        *self.lock() = state;
+    fn change(&self, next: impl FnOnce(&mut State) -> Option<State>) {
+        let mut state = self.lock();
+        if let Some(next) = next(&mut state) {
+            *state = next;
+        }
+        drop(state);
         self.changed.notify_all();
     }
 

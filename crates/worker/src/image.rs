@@ -1,8 +1,9 @@
 //! Image sources: layers of a pulled image become snapshots.
 //!
-//! Each layer is downloaded, verified and unpacked into a folder of its own, all at the same time; a layer's files are
-//! committed once its blob is. A layer
-//! that cannot be understood alone (folders without entries of their own, hard links into lower layers, an
+//! Each layer is downloaded, verified and unpacked into a folder of its own, all at the same time. Its files are made of
+//! bytes that nobody has verified yet, so they are thrown away unless the blob and the layer's diff id turn out right.
+//!
+//! A layer that cannot be understood alone (folders without entries of their own, hard links into lower layers, an
 //! opaque root) is finished against the layers below it and belongs to that chain only.
 
 use crate::snapshotter::{folders, layer_error, marks};
