@@ -581,6 +581,9 @@ pub struct ImportArgs {
     /// Text for the history
     #[arg(short, long)]
     pub message: Option<String>,
+    /// Instruction of a recipe that changes the configuration: CMD, ENV, LABEL, USER, …
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub change: Vec<String>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -560,19 +560,18 @@ fn to_save(
     Ok((named, source))
 }
 
-/// Make an image of one layer from a tar of a root file system, packed or not. `created` is in seconds
-/// since 1970.
+/// Make an image of one layer, with a configuration, from a tar of a root file system, packed or not. `created` is in
+/// seconds since 1970.
 pub fn import(
     session: &Session,
     tar: impl Read + Send,
     name: &Reference,
-    platform: &Platform,
+    mut config: ImageConfig,
     created_by: &str,
     created: i64,
 ) -> Result<Image, Error> {
     let (plain, _) = layer::decompress::decompress(tar, Default::default())
         .map_err(|e| Error::world(format!("can't read the archive: {e}")))?;
-    let mut config = ImageConfig::scratch(platform);
     config.created = Some(oci::rfc3339(created, 0));
     config.history.push(oci::History {
         created: config.created.clone(),

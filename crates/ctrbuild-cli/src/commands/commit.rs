@@ -8,12 +8,7 @@ use ctrbuild::{Error, images};
 use std::process::ExitCode;
 
 pub fn run(global: &Global, args: &CommitArgs) -> Result<ExitCode, Error> {
-    let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) if !text.is_empty() => Some(text.trim().parse::<i64>().map_err(|_| {
-            build::usage(format!("SOURCE_DATE_EPOCH={text:?} is no time")).hint("give seconds since 1970")
-        })?),
-        _ => None,
-    };
+    let epoch = source_date_epoch()?;
     if args.rewrite_timestamp && epoch.is_none() {
         return Err(build::usage("--rewrite-timestamp needs SOURCE_DATE_EPOCH in the environment"));
     }
@@ -45,4 +40,14 @@ pub fn run(global: &Global, args: &CommitArgs) -> Result<ExitCode, Error> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The time that SOURCE_DATE_EPOCH names, in seconds since 1970.
+pub fn source_date_epoch() -> Result<Option<i64>, Error> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => text.trim().parse().map(Some).map_err(|_| {
+            build::usage(format!("SOURCE_DATE_EPOCH={text:?} is no time")).hint("give seconds since 1970")
+        }),
+        _ => Ok(None),
+    }
 }

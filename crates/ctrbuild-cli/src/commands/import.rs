@@ -2,8 +2,8 @@
 
 use crate::args::{Global, ImportArgs};
 use crate::{machine, table};
-use ctrbuild::{Error, ErrorKind, images};
-use oci::Platform;
+use ctrbuild::{Error, ErrorKind, containers, images};
+use oci::{ImageConfig, Platform};
 use std::fs::File;
 use std::io::Read;
 use std::process::ExitCode;
@@ -23,7 +23,12 @@ pub fn run(global: &Global, args: &ImportArgs) -> Result<ExitCode, Error> {
         })?),
     };
     let message = args.message.clone().unwrap_or_else(|| format!("import {}", args.file.display()));
-    let image = images::import(&session, input, &name, &platform, &message, table::now())?;
-    println!("{}", image.id());
-    Ok(ExitCode::SUCCESS)
+    let created = super::commit::source_date_epoch()?.unwrap_or_else(table::now);
+    super::wait_or_exit(async {
+        let config =
+            containers::with_instructions(&session, ImageConfig::scratch(&platform), &args.change).await?;
+        let import = move || images::import(&session, input, &name, config, &message, created);
+        println!("{}", par::blocking(import).await?.id());
+        Ok(ExitCode::SUCCESS)
+    })
 }

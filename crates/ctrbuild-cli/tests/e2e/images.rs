@@ -149,3 +149,36 @@ fn a_damaged_archive_changes_nothing() {
         run(&mut place.command_on(&other, ["store", "verify"])).ok();
     }
 }
+
+#[test]
+fn an_imported_image_has_the_configuration_and_time_that_are_named() {
+    let Some(place) = Place::new() else { return };
+    let tar = place.busybox_tar();
+    let import = |changes: &[&str], name: &str| {
+        let mut command = place.command(["import", tar.to_str().unwrap(), name]);
+        command.env("SOURCE_DATE_EPOCH", "1600000000");
+        run(command.args(changes.iter().flat_map(|change| ["--change", change])))
+    };
+    let id = import(&["ENV A=1", "ENV B=$A$A", "CMD [\"sh\"]", "LABEL \"a b\"=c"], "made").ok();
+    let image = place.inspect("made");
+    assert_eq!(image["Created"], "2020-09-13T12:26:40Z");
+    let env: Vec<&str> =
+        image["Config"]["Env"].as_array().unwrap().iter().filter_map(|e| e.as_str()).collect();
+    assert!(env[0].starts_with("PATH=") && env[1..] == ["A=1", "B=11"], "{env:?}");
+    assert_eq!(image["Config"]["Cmd"], serde_json::json!(["sh"]));
+    assert_eq!(image["Config"]["Labels"]["a b"], "c");
+    assert_eq!(place.run(["history", "made"]).ok().lines().count(), 2);
+    assert_eq!(import(&["ENV A=1", "ENV B=11", "CMD [\"sh\"]", "LABEL \"a b\"=c"], "again").ok(), id);
+    assert_ne!(import(&[], "plain").ok(), id);
+    for (change, word) in
+        [("RUN true", "more than change"), ("NOTHING x", "NOTHING"), ("", "not one instruction")]
+    {
+        let said = import(&[change], "refused").err();
+        assert!(said.starts_with("error: ") && said.contains(word), "{change}: {said}");
+    }
+    let listed = place.run(["images", "refused"]);
+    assert_eq!(listed.stdout.lines().count(), 1, "{}", listed.stdout);
+    let said =
+        run(place.command(["import", tar.to_str().unwrap(), "x"]).env("SOURCE_DATE_EPOCH", "noon")).err();
+    assert!(said.contains("SOURCE_DATE_EPOCH"), "{said}");
+}

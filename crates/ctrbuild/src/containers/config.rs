@@ -41,6 +41,16 @@ pub async fn configure(
     container.save(&session.store)
 }
 
+/// A configuration after instructions that change nothing else, for an image that is no container's.
+pub async fn with_instructions(
+    session: &Session,
+    config: ImageConfig,
+    instructions: &[String],
+) -> Result<ImageConfig, Error> {
+    let changes: Vec<_> = instructions.iter().cloned().map(ConfigChange::Instruction).collect();
+    changed(session, "imported", config, &changes).await
+}
+
 /// A configuration after changes, in their order.
 pub(super) async fn changed(
     session: &Session,

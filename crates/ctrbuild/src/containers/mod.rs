@@ -13,7 +13,7 @@ mod mounted;
 mod work;
 
 pub use commit::{CommitRequest, PUBLISHER, VERSION, commit};
-pub use config::{ConfigChange, configure};
+pub use config::{ConfigChange, configure, with_instructions};
 pub use mounted::{CONTAINER_VARIABLE, VARIABLE, is_mounted, mount, run_beside, umount};
 pub use work::{CopyRequest, ReadyRun, RunRequest, Setup, copy, prepare_run};
 
