@@ -171,10 +171,10 @@ fn however_a_shell_ends_the_terminal_is_restored() {
         let t = Terminal::start(&b.command(&["shell", "--failed", "--", "sleep", &mark]));
         let started = Instant::now();
         let pid = loop {
-            let found = pids(&mark);
-            // The builder has the same argument.
-            let own = found.iter().find(|pid| !has_argument(**pid, "--failed"));
-            if let Some(pid) = own {
+            // The builder has the same argument. It is read once: while a program starts there are no arguments.
+            let is = |args: &[String], word: &str| args.iter().any(|a| a == word);
+            let is_own = |args: &[String]| is(args, &mark) && !is(args, "--failed");
+            if let Some(pid) = pids_where(is_own).first() {
                 break *pid;
             }
             assert!(started.elapsed() < PATIENCE);
@@ -207,13 +207,13 @@ fn arguments(pid: i32) -> Vec<String> {
     line.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
 }
 
-fn has_argument(pid: i32, argument: &str) -> bool {
-    arguments(pid).iter().any(|a| a == argument)
+fn pids_where(wanted: impl Fn(&[String]) -> bool) -> Vec<i32> {
+    let names = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    names.filter(|pid| wanted(&arguments(*pid))).collect()
 }
 
 fn pids(argument: &str) -> Vec<i32> {
-    let names = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-    names.filter(|pid| has_argument(*pid, argument)).collect()
+    pids_where(|args| args.iter().any(|a| a == argument))
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn names(b: &Builder, folder: &str) -> Vec<String> {
     entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Nothing of these builders is left once another one has started.
+/// Nothing of these builders is left once they are dead and another one has started.
 fn nothing_is_left(b: &Builder, pids: &[u32], sleeping: &str, networks_before: &BTreeSet<String>) {
     b.build("FROM base\nRUN true\n", &["--no-cache"]).ok();
     let started = Instant::now();
@@ -59,11 +59,14 @@ fn nothing_is_left(b: &Builder, pids: &[u32], sleeping: &str, networks_before: &
         assert!(!waited, "{left:?}, {running} processes, {extra} network namespaces");
         std::thread::sleep(Duration::from_millis(20));
     }
+    let left = || ["active", "tmp", "leases"].map(|folder| names(b, folder)).concat();
+    // A child that its builder was about to make may have lived on for a moment, and with it the lease.
+    while !left().is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", left());
+        b.build("FROM base\nRUN true\n", &["--no-cache"]).ok();
+    }
     assert_eq!(mounts(b), 0);
     assert_eq!(temporary(b), [""; 0]);
-    for folder in ["active", "tmp", "leases"] {
-        assert_eq!(names(b, folder), [""; 0], "{folder}");
-    }
     b.run(&["store", "verify"]).ok();
 }
 
