@@ -708,10 +708,22 @@ pub(crate) fn set_xattrs(fd: &OwnedFd, xattrs: &[(Vec<u8>, Vec<u8>)], path: &[u8
         match fsat::set_xattr(fd, name, value) {
             // The file system has none of the kind: nothing that an image could rely on.
             Ok(()) | Err(Errno::NOTSUP) => {}
+            // Most keep attributes in a block of the file's own, which is full long before the disk is.
+            Err(Errno::NOSPC) if has_free_blocks(fd) => {
+                let bytes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+                return Err(Error::entry(
+                    path,
+                    format!("the file system has no room for its {bytes} bytes of extended attributes"),
+                ));
+            }
             Err(e) => return Err(e).at("set an attribute of", path),
         }
     }
     Ok(())
+}
+
+fn has_free_blocks(fd: &OwnedFd) -> bool {
+    rustix::fs::fstatvfs(fd).is_ok_and(|s| s.f_bavail * s.f_frsize > 1 << 20)
 }
 
 /// Write the data of a file from the archive, leaving holes for sparse regions and long zeros.

@@ -302,6 +302,24 @@ fn only_wanted_attributes_arrive() {
     }
 }
 
+/// Many file systems keep attributes in one block.
+#[test]
+fn attributes_that_find_no_room_are_no_full_disk() {
+    let value = [b'x'; 60_000];
+    let probe = Arena::new();
+    match rustix::fs::setxattr(probe.dest(), "user.big", &value, rustix::fs::XattrFlags::empty()) {
+        Err(rustix::io::Errno::NOSPC) => {}
+        other => return println!("skipped: here it is {other:?}"),
+    }
+    let tar = Archive::default()
+        .pax(&[("SCHILY.xattr.user.big", &value)])
+        .head(Head { name: b"f", ..Head::default() })
+        .end();
+    let e = unpack(&Arena::new(), &tar).unwrap_err();
+    assert!(matches!(&e, Error::Entry { .. }) && !e.is_no_space(), "{e:?}");
+    assert!(e.to_string().contains("60008 bytes of extended attributes"), "{e}");
+}
+
 #[test]
 fn modes_are_those_of_the_archive_whatever_the_folder_gives_new_files() {
     use std::os::unix::fs::PermissionsExt;
