@@ -33,6 +33,8 @@ pub(crate) struct Archive {
 const MAX_ENTRIES: usize = 1_000_000;
 const MAX_LINKS: usize = 16;
 const COPY: usize = 128 << 10;
+/// Of a tar.
+const BLOCK: usize = 512;
 
 impl Archive {
     /// Read the table of contents. `unique` names must not come twice.
@@ -198,18 +200,30 @@ pub(crate) fn spool(reader: Box<dyn Read + Send>, scratch: &Path, limit: u64) ->
         true => Error::TooLarge(limit),
         false => Error::Write { path: scratch.to_path_buf(), source },
     };
+    let bad = |e: io::Error| match e.get_ref().is_some_and(|e| e.is::<LimitPassed>()) {
+        true => Error::TooLarge(limit),
+        false => Error::Malformed(e.to_string()),
+    };
     let mut reader = decompressed(reader, limit).map_err(fail)?;
+    // A device or a pipe may go on for ever: what is no archive is not copied first.
+    let mut head = Vec::with_capacity(BLOCK);
+    reader.by_ref().take(BLOCK as u64).read_to_end(&mut head).map_err(bad)?;
+    if head.len() == BLOCK {
+        match tar::Archive::new(&head[..]).entries().map_err(bad)?.raw(true).next() {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => return Err(Error::Malformed("it is no tar".into())),
+            None => return Err(Error::Malformed("it is empty".into())),
+        }
+    }
     let mut file = tempfile::tempfile_in(scratch).map_err(fail)?;
+    file.write_all(&head).map_err(fail)?;
     let mut buffer = vec![0; COPY];
     loop {
         match reader.read(&mut buffer) {
             Ok(0) => return Ok(file),
             Ok(n) => file.write_all(&buffer[..n]).map_err(fail)?,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.get_ref().is_some_and(|e| e.is::<LimitPassed>()) => {
-                return Err(Error::TooLarge(limit));
-            }
-            Err(e) => return Err(Error::Malformed(e.to_string())),
+            Err(e) => return Err(bad(e)),
         }
     }
 }
@@ -241,5 +255,15 @@ mod tests {
             assert_eq!(read(1 << 20).unwrap(), 1 << 20);
             assert!(read((1 << 20) - 1).unwrap_err().get_ref().unwrap().is::<LimitPassed>());
         }
+    }
+
+    #[test]
+    fn what_never_ends_and_is_no_tar_is_refused_at_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let read = |reader| spool(reader, scratch.path(), 1 << 60).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(read(Box::new(io::repeat(0))), "invalid archive: it is empty");
+        assert_eq!(read(Box::new(io::repeat(7))), "invalid archive: it is no tar");
+        let short = spool(Box::new(&b"short"[..]), scratch.path(), 1 << 20).unwrap();
+        assert_eq!(short.metadata().unwrap().len(), 5);
     }
 }
