@@ -104,7 +104,9 @@ impl Small<'_> {
             .unwrap()
             .map(|e| e.unwrap().metadata().unwrap().len())
             .sum();
-        assert_eq!(partial, 0, "{context}: what can't be finished is in the way");
+        // Of layers that came beside the one which found no room, what had come of them may stay for another attempt.
+        let several = matches!(op, Op::Pull | Op::BuildOn);
+        assert!(partial == 0 || several, "{context}: what can't be finished is in the way: {partial}");
         // Not a block is free.
         let fill = fs::File::create(self.at.join("logs/fill"));
         if let Ok(mut file) = fill {
@@ -245,7 +247,9 @@ fn failing(op: Op, calls: &[&str], error: &str, transparent: bool) -> (usize, us
             }
             _ => {
                 assert!(!transparent, "{context}: {}", ended.stderr);
-                let said = ended.code == Some(1) && ended.stderr.contains("error: ");
+                // The same write of another thread may be that of the message.
+                let unheard = call == "write" && ended.stderr.is_empty();
+                let said = ended.code == Some(1) && (unheard || ended.stderr.contains("error: "));
                 assert!(said, "{context}: {:?} {}", ended.code, ended.stderr);
                 failed += 1;
             }
