@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What there is of a blob that is wanted.
 #[derive(Debug)]
@@ -21,7 +22,8 @@ pub enum Partial {
     Resume(Box<PartialBlob>),
 }
 
-/// The bytes so far, locked against other downloaders of the same blob. Dropping it keeps them.
+/// The bytes so far, locked against other downloaders of the same blob. Dropping it keeps them, unless the disk is full:
+/// they would be in the way of everything else.
 pub struct PartialBlob {
     store: LocalStore,
     path: PathBuf,
@@ -78,6 +80,7 @@ impl PartialBlob {
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.write_all(bytes).map_err(|e| write_error(&self.path, e));
         if matches!(written, Err(Error::NoSpace { .. })) {
+            self.store.note_full();
             // The error to report is the first one.
             let _ = self.restart();
         }
@@ -97,6 +100,7 @@ impl PartialBlob {
         }
         let named = self.store.sync_and_name_blob(&self.file, &self.path, digest, size);
         if matches!(named, Err(Error::NoSpace { .. })) {
+            self.store.note_full();
             // The error to report is the first one.
             let _ = disk::remove_file(&self.path);
         }
@@ -105,6 +109,15 @@ impl PartialBlob {
     /// Drop the bytes.
     pub fn discard(self) -> Result<()> {
         disk::remove_file(&self.path).map(|_| ())
+    }
+}
+
+impl Drop for PartialBlob {
+    fn drop(&mut self) {
+        // Still locked, so it is nobody else's; what was committed has another name by now.
+        if self.store.inner.full.load(Ordering::Relaxed) && still_named(&self.file, &self.path) {
+            let _ = disk::remove_file(&self.path);
+        }
     }
 }
 
@@ -139,7 +152,11 @@ impl LocalStore {
             if self.blob_size(digest)? == Some(size) {
                 return Ok(Partial::Present);
             }
-            let mut file = disk::open_or_create(&path).at("open", &path)?;
+            let opened = disk::open_or_create(&path).at("open", &path);
+            if matches!(opened, Err(Error::NoSpace { .. })) {
+                self.note_full();
+            }
+            let mut file = opened?;
             retry(|| file.lock()).at("lock", &path)?;
             // The one before may have renamed or removed the file that was waited for.
             if !still_named(&file, &path) {
@@ -217,5 +234,34 @@ fn rehash(file: &mut File) -> io::Result<(Sha256, u64)> {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_up_on_a_full_disk_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(&dir.path().join("s"), Default::default()).unwrap();
+        let begin = |bytes: &[u8]| match store.partial(&Digest::of(bytes), bytes.len() as u64).unwrap() {
+            Partial::Resume(mut partial) => {
+                partial.append(&bytes[..1]).unwrap();
+                partial
+            }
+            Partial::Present => panic!("it is there"),
+        };
+        let left = || fs::read_dir(store.path("partial")).unwrap().count();
+        drop(begin(b"one"));
+        assert_eq!(left(), 1, "for another attempt");
+        let (two, mut three) = (begin(b"two"), begin(b"333"));
+        store.note_full();
+        drop(two);
+        assert_eq!(left(), 2, "of an attempt that is at work nothing goes");
+        three.append(b"33").unwrap();
+        three.commit().unwrap();
+        assert_eq!(left(), 1);
+        assert_eq!(store.read_blob(&Digest::of(b"333"), 3).unwrap(), b"333");
     }
 }

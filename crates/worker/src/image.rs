@@ -265,7 +265,10 @@ impl LocalWorker {
         let store = self.store();
         let failed = |e: &layer::Error| {
             let full = match e.is_no_space() {
-                true => format!("no space left in the store {}: ", store.root().display()),
+                true => {
+                    store.note_full();
+                    format!("no space left in the store {}: ", store.root().display())
+                }
                 false => String::new(),
             };
             layer_error(&format!("{full}can't unpack layer {}: ", blob.digest), e)

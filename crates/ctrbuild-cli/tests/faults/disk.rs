@@ -104,9 +104,7 @@ impl Small<'_> {
             .unwrap()
             .map(|e| e.unwrap().metadata().unwrap().len())
             .sum();
-        // Of layers that came beside the one which found no room, what had come of them may stay for another attempt.
-        let several = matches!(op, Op::Pull | Op::BuildOn);
-        assert!(partial == 0 || several, "{context}: what can't be finished is in the way: {partial}");
+        assert_eq!(partial, 0, "{context}: what can't be finished is in the way");
         // Not a block is free.
         let fill = fs::File::create(self.at.join("logs/fill"));
         if let Ok(mut file) = fill {
