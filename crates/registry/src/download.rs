@@ -147,7 +147,7 @@ impl BlobStream {
                 let url = ep.url(&format!("{}/blobs/{}", self.path, self.blob.digest))?;
                 let mut ask = Ask::new(Method::GET, url, &scope);
                 ask.headers = headers;
-                self.client.http.send(ep, ask).await?
+                self.client.http.once(ep, &ask).await?
             }
             Place::Url(url) => self.open_url(url.clone(), headers).await?,
         };

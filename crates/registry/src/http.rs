@@ -213,7 +213,8 @@ impl Transport {
         Ok(())
     }
 
-    async fn once(&self, ep: &Endpoint, ask: &Ask<'_>) -> Result<Response, Error> {
+    /// The same without retries.
+    pub async fn once(&self, ep: &Endpoint, ask: &Ask<'_>) -> Result<Response, Error> {
         let mut auth = self.broker.authorize(self, ep, ask.scope).await?;
         for round in 0.. {
             let response = self.follow(ep, ask, &auth).await?;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use digest::VerifyingReader;
 use oci::{BlobSource, Descriptor, Reference};
 use reqwest::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
-use reqwest::{Body, Method, StatusCode, Url};
+use reqwest::{Body, Method, Response, StatusCode, Url};
 use std::io::{self, Read};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -35,18 +35,17 @@ impl Client {
     /// Whether the repository has a blob (of that size, if the registry says one).
     pub async fn has_blob(&self, repository: &Reference, blob: &Descriptor) -> Result<bool, Error> {
         let ep = self.http.origin(repository.domain())?;
-        self.has_at(&ep, repository, blob, &Scope::push(repository.path())).await
+        let scope = Scope::push(repository.path());
+        let response = self.http.send(&ep, head(&ep, repository, blob, &scope)?).await?;
+        self.says_present(&ep, blob, response).await
     }
 
-    async fn has_at(
+    async fn says_present(
         &self,
         ep: &Endpoint,
-        r: &Reference,
         blob: &Descriptor,
-        scope: &Scope,
+        response: Response,
     ) -> Result<bool, Error> {
-        let url = ep.url(&format!("{}/blobs/{}", r.path(), blob.digest))?;
-        let response = self.http.send(ep, Ask::new(Method::HEAD, url, scope)).await?;
         let length =
             response.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         match response.status() {
@@ -72,7 +71,9 @@ impl Client {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.push_once(&ep, &scope, repository, blob, source.clone(), mount_from, progress).await {
+            let first = attempt == 1;
+            let source = source.clone();
+            match self.push_once(&ep, &scope, repository, blob, source, mount_from, first, progress).await {
                 Ok(done) => {
                     match &done {
                         Uploaded::Present => progress.event(Event::Present { blob }),
@@ -89,6 +90,7 @@ impl Client {
         }
     }
 
+    /// One attempt; its requests are not repeated by themselves.
     #[allow(clippy::too_many_arguments)]
     async fn push_once(
         &self,
@@ -98,12 +100,22 @@ impl Client {
         blob: &Descriptor,
         source: Arc<dyn BlobSource>,
         mount_from: &[String],
+        first: bool,
         progress: &dyn Progress,
     ) -> Result<Uploaded, Error> {
-        if self.has_at(ep, repository, blob, scope).await? {
-            return Ok(Uploaded::Present);
+        // Whatever only saves the upload may fail from the second attempt on: a registry that was killed can
+        // have left half a link, and asked about the blob answers 500 until the blob is uploaded again.
+        let gives_up = |e: &Error| first && e.is_transient();
+        let asked = async {
+            let response = self.http.once(ep, &head(ep, repository, blob, scope)?).await?;
+            self.says_present(ep, blob, response).await
+        };
+        match asked.await {
+            Ok(true) => return Ok(Uploaded::Present),
+            Err(e) if gives_up(&e) || !matches!(e, Error::Status { .. }) => return Err(e),
+            Ok(false) | Err(_) => {}
         }
-        let url = match self.start(ep, scope, repository, blob, mount_from).await? {
+        let url = match self.start(ep, scope, repository, blob, mount_from, gives_up).await? {
             Session::Mounted(from) => return Ok(Uploaded::Mounted(from)),
             Session::Open(url) => url,
         };
@@ -120,6 +132,7 @@ impl Client {
         repository: &Reference,
         blob: &Descriptor,
         mount_from: &[String],
+        gives_up: impl Fn(&Error) -> bool,
     ) -> Result<Session, Error> {
         let path = format!("{}/blobs/uploads/", repository.path());
         let mut open: Option<Url> = None;
@@ -128,7 +141,11 @@ impl Client {
             let mut url = ep.url(&path)?;
             url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from);
             // A refused mount must not end a push that works without it.
-            let Ok(response) = self.http.send(ep, post(url, &wide)).await else { continue };
+            let response = match self.http.once(ep, &post(url, &wide)).await {
+                Ok(response) => response,
+                Err(e) if gives_up(&e) => return Err(e),
+                Err(_) => continue,
+            };
             match response.status() {
                 StatusCode::CREATED => {
                     if let Some(unused) = open {
@@ -149,7 +166,7 @@ impl Client {
         if let Some(url) = open {
             return Ok(Session::Open(url));
         }
-        let response = self.http.send(ep, post(ep.url(&path)?, scope)).await?;
+        let response = self.http.once(ep, &post(ep.url(&path)?, scope)).await?;
         match response.status() {
             StatusCode::ACCEPTED => {
                 Ok(Session::Open(session_url(ep, response.url(), response.headers().get(LOCATION))?))
@@ -170,7 +187,7 @@ impl Client {
     /// Tell the registry that an upload is not needed. It forgets unused ones by itself in time, so nothing
     /// depends on the answer.
     async fn cancel_upload(&self, ep: &Endpoint, scope: &Scope, url: Url) {
-        let _ = self.http.send(ep, Ask::new(Method::DELETE, url, scope)).await;
+        let _ = self.http.once(ep, &Ask::new(Method::DELETE, url, scope)).await;
     }
 
     async fn send_blob(
@@ -219,6 +236,16 @@ impl Client {
             _ => Err(status_error(self.http.config(), &ep.host(), response).await),
         }
     }
+}
+
+fn head<'a>(
+    ep: &Endpoint,
+    repository: &Reference,
+    blob: &Descriptor,
+    scope: &'a Scope,
+) -> Result<Ask<'a>, Error> {
+    let url = ep.url(&format!("{}/blobs/{}", repository.path(), blob.digest))?;
+    Ok(Ask::new(Method::HEAD, url, scope))
 }
 
 fn post(url: Url, scope: &Scope) -> Ask<'_> {

@@ -96,6 +96,38 @@ async fn uploads_survive_faults() {
     }
 }
 
+/// What only saves uploads does not stop a push, also if it fails each time: a killed docker-registry can leave
+/// half a link, and answers 500 to HEAD until the blob comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_that_always_fail_do_not_stop_a_push() {
+    let image = image(1000);
+    let layer = image.image.manifest.value.layers[0].digest;
+    let hints = [(layer, ["base".to_string()].into())].into();
+    let r = TestRegistry::start().await;
+    r.rule(Rule::status("HEAD", "/blobs/", 500));
+    r.rule(Rule::status("POST", "mount=", 500));
+    let to = r.reference("x:1");
+    let done = client()
+        .push(&to, &image.content, Arc::new(image.blobs.clone()), &hints, Arc::new(Silent))
+        .await
+        .unwrap_or_else(|e| panic!("{}", harness::chain(&e)));
+    assert!(done.iter().all(|(_, u)| *u == Uploaded::Sent));
+    assert!(r.manifest("x", "1").is_some());
+}
+
+/// The attempts at a blob are as many as are allowed, not the product of two loops.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_are_not_multiplied() {
+    let image = image(1000);
+    let r = TestRegistry::start().await;
+    let to = r.reference("x:1");
+    r.rule(Rule::status("POST", "/uploads/", 503));
+    let blobs = Arc::new(image.blobs.clone());
+    let pushed = client().push(&to, &image.content, blobs, &MountHints::new(), Arc::new(Silent)).await;
+    assert!(pushed.is_err());
+    assert!(r.count("POST", "/uploads/") <= 3 * image.blobs.digests().len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_push_leaves_no_tag() {
     let image = image(1000);

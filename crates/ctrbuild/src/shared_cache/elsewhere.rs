@@ -59,7 +59,8 @@ pub(crate) async fn send(session: &Session, to: &Reference, layers: &[RemoteLaye
                 continue;
             }
         }
-        if !client.has_blob(to, &layer.blob).await? {
+        // Where the registry does not say, the push finds out.
+        if !client.has_blob(to, &layer.blob).await.unwrap_or(false) {
             fetch(session, layer).await?;
         }
     }
