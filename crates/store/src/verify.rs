@@ -268,10 +268,6 @@ impl LocalStore {
         if matches!(options, VerifyOptions::Repair) {
             self.lease_id()?;
         }
-        let guard = match options {
-            VerifyOptions::Repair => Some(self.exclusive()?),
-            VerifyOptions::Report => None,
-        };
         let inventory = self.inventory(&self.roots(Unreadable::Skip)?, Vec::new())?;
         report.records = (inventory.entries.len() + inventory.broken.len()) as u64;
         let mut named = Reached { unreadable: Unreadable::Skip, ..Reached::default() };
@@ -282,7 +278,7 @@ impl LocalStore {
         }
         for id in inventory.broken {
             let unfinished = self.is_unfinished(&self.entry_path(&id))?;
-            let finding = match id {
+            let finding = match id.clone() {
                 EntryId::Record(key) if unfinished => {
                     Finding::Unfinished { kind: Kind::CacheRecord, id: key.to_string() }
                 }
@@ -294,8 +290,11 @@ impl LocalStore {
                 // A folder without a record can't have a useless one.
                 EntryId::Mount(_) => continue,
             };
-            if guard.is_some() && disk::remove_file(&self.entry_path(&id))? {
-                report.repaired += 1;
+            if matches!(options, VerifyOptions::Repair) {
+                // Looked at again under the lock: it may have been replaced by a good one.
+                let _guard = self.exclusive()?;
+                let useless = self.batch_of(&id)?.is_none();
+                report.repaired += u64::from(useless && disk::remove_file(&self.entry_path(&id))?);
             }
             report.findings.push(finding);
         }
