@@ -5,6 +5,7 @@ use digest::{Digest, VerifyError};
 use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A failure of the store. The message names the object; [`Error::hint`] says what may help.
 #[derive(Debug, thiserror::Error)]
@@ -138,11 +139,27 @@ impl Error {
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Error {
         let path = path.to_path_buf();
         match Errno::from_io_error(&source) {
-            Some(Errno::NOSPC | Errno::DQUOT) => Error::NoSpace { op, path, source },
+            Some(Errno::NOSPC | Errno::DQUOT) => {
+                note_full();
+                Error::NoSpace { op, path, source }
+            }
             Some(Errno::IO) => Error::Device { op, path, source },
             _ => Error::Io { op, path, source },
         }
     }
+}
+
+/// Whether this process has found a disk full. Of the process and not of a store, since whoever meets the error knows no
+/// store; where there are several stores, one of them keeps a download less than it could.
+static FULL: AtomicBool = AtomicBool::new(false);
+
+/// Something found no room on the disk: downloads that are given up from now on leave nothing.
+pub fn note_full() {
+    FULL.store(true, Ordering::Relaxed);
+}
+
+pub(crate) fn found_full() -> bool {
+    FULL.load(Ordering::Relaxed)
 }
 
 /// Turns the error of a system call on `path` into [`Error`].

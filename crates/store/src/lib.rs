@@ -43,7 +43,7 @@ mod verify;
 pub use blob::{BlobReader, BlobWriter};
 pub use cache::{OpHash, RecordV1};
 pub use containers::{ContainerGuard, ContainerName, ContainerV1};
-pub use error::Error;
+pub use error::{Error, note_full};
 pub use gc::{GcPolicy, GcReport, Kind, Kinds, Removed, Usage};
 pub use idle::Idle;
 pub use incoming::{Incoming, IncomingReader};

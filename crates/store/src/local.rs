@@ -11,7 +11,7 @@ use digest::{CacheKey, DiffId, Digest};
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -86,8 +86,6 @@ pub(crate) struct Inner {
     pub writable: bool,
     /// Whether that is so because of the file system.
     pub read_only_disk: bool,
-    /// Whether something found no room.
-    pub full: AtomicBool,
     pub lease: Mutex<Option<Lease>>,
     pub batches: Batches,
     names: AtomicU64,
@@ -132,7 +130,6 @@ impl LocalStore {
                 options,
                 writable,
                 read_only_disk,
-                full: AtomicBool::new(false),
                 lease: Mutex::new(None),
                 batches: Batches::new(boot)?,
                 names: AtomicU64::new(0),
@@ -190,11 +187,6 @@ impl LocalStore {
     fn tmp_name(&self, lease: &str) -> PathBuf {
         let n = self.inner.names.fetch_add(1, Ordering::Relaxed);
         self.inner.root.join(format!("tmp/{lease}.{n}"))
-    }
-
-    /// Something found no room on the disk: downloads that are given up from now on leave nothing.
-    pub fn note_full(&self) {
-        self.inner.full.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {

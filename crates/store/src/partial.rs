@@ -2,7 +2,7 @@
 
 use crate::blob::{check, write_error};
 use crate::disk::{self, WriteBehind};
-use crate::error::{Context, Error};
+use crate::error::{self, Context, Error};
 use crate::incoming::Incoming;
 use crate::lock::{retry, still_named};
 use crate::{LocalStore, Result};
@@ -11,7 +11,6 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// What there is of a blob that is wanted.
 #[derive(Debug)]
@@ -80,7 +79,6 @@ impl PartialBlob {
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.write_all(bytes).map_err(|e| write_error(&self.path, e));
         if matches!(written, Err(Error::NoSpace { .. })) {
-            self.store.note_full();
             // The error to report is the first one.
             let _ = self.restart();
         }
@@ -100,7 +98,6 @@ impl PartialBlob {
         }
         let named = self.store.sync_and_name_blob(&self.file, &self.path, digest, size);
         if matches!(named, Err(Error::NoSpace { .. })) {
-            self.store.note_full();
             // The error to report is the first one.
             let _ = disk::remove_file(&self.path);
         }
@@ -115,7 +112,7 @@ impl PartialBlob {
 impl Drop for PartialBlob {
     fn drop(&mut self) {
         // Still locked, so it is nobody else's; what was committed has another name by now.
-        if self.store.inner.full.load(Ordering::Relaxed) && still_named(&self.file, &self.path) {
+        if error::found_full() && still_named(&self.file, &self.path) {
             let _ = disk::remove_file(&self.path);
         }
     }
@@ -152,11 +149,7 @@ impl LocalStore {
             if self.blob_size(digest)? == Some(size) {
                 return Ok(Partial::Present);
             }
-            let opened = disk::open_or_create(&path).at("open", &path);
-            if matches!(opened, Err(Error::NoSpace { .. })) {
-                self.note_full();
-            }
-            let mut file = opened?;
+            let mut file = disk::open_or_create(&path).at("open", &path)?;
             retry(|| file.lock()).at("lock", &path)?;
             // The one before may have renamed or removed the file that was waited for.
             if !still_named(&file, &path) {
@@ -256,7 +249,7 @@ mod tests {
         drop(begin(b"one"));
         assert_eq!(left(), 1, "for another attempt");
         let (two, mut three) = (begin(b"two"), begin(b"333"));
-        store.note_full();
+        crate::note_full();
         drop(two);
         assert_eq!(left(), 2, "of an attempt that is at work nothing goes");
         three.append(b"33").unwrap();

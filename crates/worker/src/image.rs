@@ -266,7 +266,7 @@ impl LocalWorker {
         let failed = |e: &layer::Error| {
             let full = match e.is_no_space() {
                 true => {
-                    store.note_full();
+                    store::note_full();
                     format!("no space left in the store {}: ", store.root().display())
                 }
                 false => String::new(),
@@ -375,6 +375,7 @@ pub(crate) fn is_full(store: &LocalStore) -> Option<String> {
     // Some file systems have no count of inodes.
     let no_inodes = stat.f_files > 0 && stat.f_favail < 8;
     (no_space || no_inodes).then(|| {
+        store::note_full();
         format!(
             "there is no space left on the disk of the store {}: free some with `ctrbuild prune -a`, or move the store",
             store.root().display()
