@@ -41,7 +41,7 @@ impl<W: Write> Tarball<W> {
         self.header(name, tar::EntryType::Regular, 0o644, size)?;
         let copied = io::copy(&mut reader.take(size), &mut self.out)?;
         // A verifying reader checks the digest when it is read past the end.
-        if copied != size || reader.read(&mut [0])? != 0 {
+        if copied != size || io::copy(reader, &mut io::sink())? != 0 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the content has another size than announced",
@@ -56,5 +56,33 @@ impl<W: Write> Tarball<W> {
         self.out.write_all(&[0; 2 * BLOCK as usize])?;
         self.out.flush()?;
         Ok(self.out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every other read is interrupted, the one at the end too.
+    struct Interrupted<'a>(&'a [u8], bool);
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 { Err(io::ErrorKind::Interrupted.into()) } else { self.0.read(buffer) }
+        }
+    }
+
+    #[test]
+    fn interrupted_reads_are_not_seen() {
+        let written = |reader: &mut dyn Read| {
+            let mut tarball = Tarball::new(Vec::new());
+            tarball.stream("f", 3, reader).and_then(|()| tarball.finish())
+        };
+        let plain = written(&mut &b"abc"[..]).unwrap();
+        assert_eq!(written(&mut Interrupted(b"abc", false)).unwrap(), plain);
+        for other in [&b"ab"[..], b"abcd"] {
+            assert!(written(&mut Interrupted(other, false)).is_err());
+        }
     }
 }

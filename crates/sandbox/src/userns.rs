@@ -96,13 +96,13 @@ pub fn reexec_in_userns() -> Result<i32, Error> {
     let mut said = Vec::new();
     let mut said_pipe = std::fs::File::from(said_read);
     let mut byte = [0];
-    let got = said_pipe.read(&mut byte);
+    let got = said_pipe.read_exact(&mut byte);
     let result = match (got, byte[0]) {
-        (Ok(1), b'u') => map_ids(pid, uid, gid).and_then(|()| {
+        (Ok(()), b'u') => map_ids(pid, uid, gid).and_then(|()| {
             let mut go = std::fs::File::from(go_write);
             go.write_all(b"g").map_err(|e| Error::io("can't talk to the inner process", e))
         }),
-        (Ok(1), b'e') => {
+        (Ok(()), b'e') => {
             drop(go_write);
             let _truncated = said_pipe.read_to_end(&mut said);
             let errno = String::from_utf8_lossy(&said).parse().unwrap_or(libc::EPERM);
@@ -209,7 +209,7 @@ fn inner(mut said: std::fs::File, mut go: std::fs::File, block: Mask) -> ! {
     }
     let _outer_gone = said.write_all(b"u");
     let mut byte = [0];
-    if !matches!(go.read(&mut byte), Ok(1)) {
+    if go.read_exact(&mut byte).is_err() {
         // SAFETY: as above. The outer process reports what went wrong, or is dead.
         unsafe { libc::_exit(127) }
     }
