@@ -1,10 +1,12 @@
 //! Arguments, in the manner of `docker buildx`. One struct a command.
 
 mod containers;
+mod docker;
 mod images;
 mod os_image;
 
 pub use containers::*;
+pub use docker::*;
 pub use images::*;
 pub use os_image::*;
 
@@ -148,6 +150,13 @@ pub enum Command {
     /// Look inside: trees, graphs, keys
     #[command(subcommand)]
     Debug(Debug),
+    /// Write what a shell needs to complete command lines, to standard output
+    #[command(after_help = "bash: ctrbuild completion bash > /etc/bash_completion.d/ctrbuild\n\
+                      zsh:  ctrbuild completion zsh > \"${fpath[1]}/_ctrbuild\"\n\
+                      fish: ctrbuild completion fish > ~/.config/fish/completions/ctrbuild.fish")]
+    Completion { shell: clap_complete::Shell },
+    /// Print version
+    Version,
 }
 
 impl Command {
@@ -178,6 +187,8 @@ impl Command {
                 | Command::Containers(_)
                 | Command::Search(_)
                 | Command::Debug(_)
+                | Command::Completion { .. }
+                | Command::Version
                 | Command::Login(_)
                 | Command::Logout(_)
         )
@@ -204,6 +215,10 @@ pub struct BuildArgs {
     /// Label of the image
     #[arg(long, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
+    /// Annotation of the image: [PLACE:]KEY=VALUE; PLACE is manifest, manifest-descriptor, index or index-descriptor,
+    /// and [PLATFORM] behind it names one of several
+    #[arg(long, value_name = "ANNOTATION")]
+    pub annotation: Vec<String>,
     /// Platforms to build for, such as linux/amd64,linux/arm64
     #[arg(long, value_delimiter = ',', value_name = "PLATFORM")]
     pub platform: Vec<String>,
@@ -307,6 +322,8 @@ pub struct BuildArgs {
     /// Steps that may run at once [default: number of processors]
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
+    #[command(flatten)]
+    pub docker: DockerArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

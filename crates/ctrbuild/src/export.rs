@@ -1,5 +1,6 @@
 //! Outputs: where a built image goes, in the forms that `docker buildx build -o` knows.
 
+use crate::annotation::Annotations;
 use crate::blobs::ImageBlobs;
 use crate::compose::{self, Compression, Recompress};
 use crate::{Error, ErrorKind, Session};
@@ -26,7 +27,7 @@ pub struct Output {
     pub oci_media_types: Option<bool>,
     /// Further names.
     pub names: Vec<String>,
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Annotations,
 }
 
 /// Which layers get the compression if they have another one already.
@@ -79,7 +80,7 @@ impl Output {
             rewrite_timestamp: false,
             oci_media_types: None,
             names: Vec::new(),
-            annotations: BTreeMap::new(),
+            annotations: Annotations::default(),
         }
     }
 
@@ -101,7 +102,10 @@ impl Output {
         let mut fields: BTreeMap<String, String> = BTreeMap::new();
         for field in split_csv(text) {
             let (key, value) = field.split_once('=').ok_or_else(|| wrong(format!("{field:?} has no `=`")))?;
-            fields.insert(key.trim().to_lowercase(), value.to_string());
+            // Names of annotations are not ours.
+            let (key, lower) = (key.trim(), key.trim().to_lowercase());
+            let is_annotation = lower.starts_with("annotation");
+            fields.insert(if is_annotation { key.to_string() } else { lower }, value.to_string());
         }
         let boolean = |fields: &mut BTreeMap<String, String>, key: &str| match fields.remove(key).as_deref() {
             None => Ok(None),
@@ -148,11 +152,8 @@ impl Output {
             out.names = names.split(',').map(str::to_string).collect();
         }
         for (key, value) in std::mem::take(&mut fields) {
-            match key.strip_prefix("annotation.") {
-                Some(name) => {
-                    out.annotations.insert(name.to_string(), value);
-                }
-                None => return Err(wrong(format!("there is no option {key:?}"))),
+            if !out.annotations.take_option(&key, &value).map_err(wrong)? {
+                return Err(wrong(format!("there is no option {key:?}")));
             }
         }
         Ok(out)
@@ -175,9 +176,10 @@ impl Output {
             && !self.rewrite_timestamp
     }
 
+    /// Docker's own documents have no annotations.
     fn format(&self) -> Format {
         match self.oci_media_types {
-            Some(false) => Format::Docker,
+            Some(false) if self.annotations.is_empty() => Format::Docker,
             _ => Format::Oci,
         }
     }
@@ -242,6 +244,7 @@ pub async fn export(
         par::blocking(move || root_file_systems(&session, &output, &images, split)).await?;
         return Ok(Exported { content: None, names });
     }
+    output.annotations.check(&images.iter().map(|b| &b.platform).collect::<Vec<_>>())?;
     let (s, o, i) = (session.clone(), output.clone(), images.to_vec());
     let packed = par::blocking(move || {
         i.iter()
@@ -256,7 +259,8 @@ pub async fn export(
                     Some(epoch) => compose::rewrite(&s.store, &b.image, b.base_layers, epoch, o.compression)?,
                     None => b.image.clone(),
                 };
-                compose::pack(&s.store, &image, o.compression, recompress, o.format(), o.annotations.clone())
+                let annotations = o.annotations.manifest(&b.platform);
+                compose::pack(&s.store, &image, o.compression, recompress, o.format(), annotations)
             })
             .collect::<Result<Vec<_>, _>>()
     })
@@ -300,13 +304,22 @@ fn archive(out: &mut dyn Write, named: &[Named], source: &ImageBlobs, docker: bo
 
 /// One image, or an index of several.
 pub fn content(store: &store::LocalStore, images: &[Image], output: &Output) -> Result<Content, Error> {
+    let entry = |image: &Image| {
+        let mut entry = image.descriptor();
+        if let Some(platform) = &entry.platform {
+            entry.annotations.extend(output.annotations.manifest_descriptor(platform));
+        }
+        entry
+    };
     if let [image] = images {
-        return Ok(Content::image(image));
+        return Ok(Content { descriptor: entry(image), ..Content::image(image) });
     }
-    let entries = images.iter().map(Image::descriptor).collect();
-    let index = oci::mutate::index(entries, output.format(), BTreeMap::new());
+    let entries = images.iter().map(entry).collect();
+    let index = oci::mutate::index(entries, output.format(), output.annotations.index());
     store.put_blob(&index.bytes)?;
-    Ok(Content::index(index, images.iter().map(|i| i.manifest.clone()).collect()))
+    let mut content = Content::index(index, images.iter().map(|i| i.manifest.clone()).collect());
+    content.descriptor.annotations.extend(output.annotations.index_descriptor());
+    Ok(content)
 }
 
 /// Point names at an image.

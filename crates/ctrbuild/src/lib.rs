@@ -5,6 +5,7 @@
 //! prints.
 #![forbid(unsafe_code)]
 
+mod annotation;
 mod blobs;
 mod build;
 mod compose;
@@ -25,6 +26,7 @@ mod remote_files;
 pub mod search;
 mod shared_cache;
 
+pub use annotation::Annotations;
 pub use build::{
     BuildObserver, BuildOutput, BuildRequest, Built, PlanOutput, Runtime, build, keys, plan_only,
 };

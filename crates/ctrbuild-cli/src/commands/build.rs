@@ -5,8 +5,9 @@ use super::call::{self, Call};
 use crate::args::{BuildArgs, Global, ProgressMode};
 use crate::{machine, progress, render};
 use ctrbuild::{
-    BuildOutput, BuildRequest, CacheSource, CacheTarget, ContextSpec, Error, ErrorKind, GitSettings,
-    MainContext, Output, OutputKind, PullPolicy, Recipe, RemoteFiles, SecretSource, Session, SshSettings,
+    Annotations, BuildOutput, BuildRequest, CacheSource, CacheTarget, ContextSpec, Error, ErrorKind,
+    GitSettings, MainContext, Output, OutputKind, PullPolicy, Recipe, RemoteFiles, SecretSource, Session,
+    SshSettings,
 };
 use oci::{Platform, Reference};
 use plan::{Entitlement, NoCache};
@@ -238,6 +239,9 @@ fn allow_net(places: &[String]) -> Result<Option<worker::AllowList>, Error> {
 
 /// Everything that the arguments, the environment and the context say.
 pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Error> {
+    for warning in args.docker.check()? {
+        eprintln!("warning: {warning}");
+    }
     let secrets = secrets(&args.secret)?;
     let remote = RemoteFiles::new(session, secrets.clone(), git_settings(git_agent(args)));
     let (context, recipe) = context(session, &remote, args)?;
@@ -292,6 +296,13 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
     }
     if args.load || (outputs.is_empty() && !names.is_empty()) {
         outputs.push(Output::store());
+    }
+    let annotations = Annotations::parse(&args.annotation, &session.host)?;
+    if outputs.is_empty() && !annotations.is_empty() {
+        outputs.push(Output::store());
+    }
+    for output in &mut outputs {
+        output.annotations.extend(annotations.clone());
     }
     let pushes =
         outputs.iter().any(|o| matches!(o.kind, OutputKind::Image { push: true }) && o.names.is_empty());

@@ -7,6 +7,7 @@ mod build_network;
 mod call;
 mod check;
 mod commit;
+mod completion;
 mod config;
 mod containers;
 mod copy;
@@ -96,6 +97,11 @@ pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Shell(args) => shell::run(global, &args),
         Command::Store(command) => store::run(global, &command),
         Command::Debug(command) => debug::run(global, &command),
+        Command::Completion { shell } => completion::run(shell),
+        Command::Version => {
+            println!("ctrbuild {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -62,6 +62,24 @@ fn wrong_usage() {
     check(&place, "push-without-name", place.run(["build", "--push", &context]));
 }
 
+/// The shell's own completion finds commands and flags.
+#[test]
+fn shells_complete() {
+    let place = Place::bare();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.run(["completion", shell]).ok();
+        assert!(script.contains("annotation") && script.contains("os-image"), "{shell}");
+        if shell == "bash" {
+            let ask = "COMP_WORDS=(ctrbuild build --annot); COMP_CWORD=2; _ctrbuild ctrbuild --annot build; echo \"${COMPREPLY[@]}\"";
+            fs::write(place.path("script"), format!("{script}\n{ask}")).unwrap();
+            let found = run(std::process::Command::new("bash").arg(place.path("script"))).ok();
+            assert_eq!(found.trim(), "--annotation");
+        }
+    }
+    assert_eq!(place.run(["completion", "tcsh"]).code, Some(2));
+    assert_eq!(place.run(["version"]).ok(), place.run(["--version"]).ok());
+}
+
 #[test]
 fn unreachable_registry() {
     let place = Place::bare();

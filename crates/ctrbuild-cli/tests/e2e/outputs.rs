@@ -159,3 +159,111 @@ fn layers_made_here_get_the_compression_that_is_named() {
     }
     assert!(!place.path("x").exists());
 }
+
+/// `--annotation` and `annotation.…` of outputs, in all places that docker knows.
+#[test]
+fn annotations_are_where_they_are_asked_for() {
+    let Some(place) = Place::with_base() else { return };
+    let context = place.recipe("FROM scratch\nCOPY Dockerfile /\n");
+    let json = |folder: &str, digest: Option<&serde_json::Value>| -> serde_json::Value {
+        let file = match digest {
+            None => "index.json".to_string(),
+            Some(digest) => format!("blobs/sha256/{}", &digest.as_str().unwrap()["sha256:".len()..]),
+        };
+        serde_json::from_slice(&fs::read(place.path(folder).join(file)).unwrap()).unwrap()
+    };
+    place
+        .run([
+            "build",
+            "--annotation=org.x=1",
+            "--annotation=manifest-descriptor:org.Y=a=b",
+            "-o",
+            "type=oci,tar=false,dest=one,annotation.Org.Z=3",
+            &context,
+        ])
+        .ok();
+    let entry = json("one", None)["manifests"][0].clone();
+    assert_eq!(entry["annotations"]["org.Y"], "a=b");
+    let manifest = json("one", Some(&entry["digest"]));
+    assert_eq!(manifest["annotations"], serde_json::json!({"Org.Z": "3", "org.x": "1"}));
+
+    place
+        .run([
+            "build",
+            "--platform=linux/amd64,linux/arm64",
+            "--annotation=index,index-descriptor:top=1",
+            "--annotation=manifest[linux/arm64]:arm=1",
+            "--annotation=manifest-descriptor[linux/arm64]:entry=1",
+            "--annotation=both=1",
+            "-o",
+            "type=oci,tar=false,dest=two",
+            &context,
+        ])
+        .ok();
+    let entry = json("two", None)["manifests"][0].clone();
+    assert_eq!(entry["annotations"]["top"], "1");
+    let index = json("two", Some(&entry["digest"]));
+    assert_eq!(index["annotations"], serde_json::json!({"top": "1"}));
+    for entry in index["manifests"].as_array().unwrap() {
+        let arm = entry["platform"]["architecture"] == "arm64";
+        let expected = if arm { serde_json::json!({"entry": "1"}) } else { serde_json::Value::Null };
+        assert_eq!(entry["annotations"], expected);
+        let manifest = json("two", Some(&entry["digest"]));
+        let mut expected = serde_json::json!({"both": "1"});
+        if arm {
+            expected["arm"] = "1".into();
+        }
+        assert_eq!(manifest["annotations"], expected);
+    }
+
+    // In the local store too, and what has no place is refused before anything is named.
+    place.run(["build", "-q", "-t", "kept:1", "--annotation=a=b", &context]).ok();
+    let saved = place.path("kept.tar").display().to_string();
+    place.run(["save", "-o", &saved, "kept:1"]).ok();
+    assert!(String::from_utf8_lossy(&fs::read(&saved).unwrap()).contains("\"a\": \"b\""));
+    let said = place.run(["build", "-t", "no:1", "--annotation=index:a=b", &context]).err();
+    assert!(said.contains("for an index") && said.contains("hint:"), "{said}");
+    let said = place.run(["build", "--annotation=manifest[linux/s390x]:a=b", &context]).err();
+    assert!(said.contains("linux/s390x, which is not built"), "{said}");
+    let said = place.run(["build", "--annotation=layer:a=b", &context]).err();
+    assert!(said.contains("no place \"layer\""), "{said}");
+    assert!(!place.run(["images"]).ok().contains("no "));
+}
+
+/// Command lines of docker work as they are, but for what is asked for and not done.
+#[test]
+fn flags_of_docker() {
+    let place = Place::bare();
+    let context = place.recipe("FROM scratch\nCOPY Dockerfile /\n");
+    let built = place.run([
+        "build",
+        "-q",
+        "--rm",
+        "--force-rm=false",
+        "--provenance=false",
+        "--sbom=false",
+        "--attest=type=provenance,disabled=true",
+        "--isolation=default",
+        &context,
+    ]);
+    assert_eq!((built.code, built.stderr.as_str()), (Some(0), ""));
+    let built = place.run([
+        "build",
+        "-q",
+        "--squash",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--memory-swap=-1",
+        &context,
+    ]);
+    let warnings: Vec<&str> = built.stderr.lines().collect();
+    assert_eq!((built.code, warnings.len()), (Some(0), 3), "{warnings:?}");
+    assert!(
+        warnings.iter().all(|w| w.starts_with("warning: --") && w.contains("has no effect")),
+        "{warnings:?}"
+    );
+    for flag in ["--provenance=mode=max", "--sbom", "--attest=type=sbom"] {
+        let said = place.run(["build", flag, &context]).err();
+        assert!(said.contains("attestations can't be made yet") && said.contains("hint: leave"), "{said}");
+    }
+}
