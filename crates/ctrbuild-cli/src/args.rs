@@ -95,8 +95,8 @@ pub enum Command {
     Rmi(RmiArgs),
     /// Show how an image was made
     History(HistoryArgs),
-    /// Show an image's configuration
-    Inspect { name: String },
+    /// Show configurations of images
+    Inspect(InspectArgs),
     /// Fetch an image from a registry
     Pull(PullArgs),
     /// Send an image to a registry
@@ -175,13 +175,13 @@ impl Command {
                             ImageCommand::Ls(_)
                                 | ImageCommand::Tree(_)
                                 | ImageCommand::History(_)
-                                | ImageCommand::Inspect { .. }
+                                | ImageCommand::Inspect(_)
                                 | ImageCommand::Tag { .. }
                         ),
                     ..
                 })
                 | Command::History(_)
-                | Command::Inspect { .. }
+                | Command::Inspect(_)
                 | Command::Tag { .. }
                 | Command::Config(_)
                 | Command::Containers(_)
@@ -507,6 +507,9 @@ pub struct RmiArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct HistoryArgs {
+    /// Only the ids
+    #[arg(short, long, conflicts_with = "format")]
+    pub quiet: bool,
     pub name: String,
     #[arg(long)]
     pub no_trunc: bool,

@@ -141,9 +141,19 @@ fn fill_history(history: &mut Vec<History>, layer_created: &[String], epoch: Opt
 
 /// The image as the local store keeps it: layers in whatever form there is.
 pub fn local(store: &LocalStore, config: &ImageConfig, format: Format) -> Result<Image, Error> {
+    annotated(store, config, format, BTreeMap::new())
+}
+
+/// As [`local`], with annotations of the manifest.
+pub fn annotated(
+    store: &LocalStore,
+    config: &ImageConfig,
+    format: Format,
+    annotations: BTreeMap<String, String>,
+) -> Result<Image, Error> {
     let layers = config.rootfs.diff_ids.iter().map(|diff| stored_layer(store, diff));
     let layers = layers.collect::<Result<Vec<_>, Error>>()?;
-    assemble(store, config, &layers, format, BTreeMap::new())
+    assemble(store, config, &layers, format, annotations)
 }
 
 /// A layer of the store in whatever form there is.
@@ -334,7 +344,7 @@ pub fn rewrite(
         config.rootfs.diff_ids[i] = diff;
         *layer = descriptor(&blob);
     }
-    assemble(store, &config, &layers, Format::Oci, BTreeMap::new())
+    assemble(store, &config, &layers, Format::Oci, image.manifest.value.annotations.clone())
 }
 
 fn rewrite_layer(

@@ -133,6 +133,17 @@ pub struct ConfigArgs {
     /// Instruction for images that are built on this one
     #[arg(long, value_name = "INSTRUCTION")]
     pub onbuild: Vec<String>,
+    /// Annotation of the manifest
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub annotation: Vec<String>,
+    /// Architecture, such as arm64 or arm/v7
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+    #[arg(long, value_name = "OS")]
+    pub os: Option<String>,
+    /// What the history says instead of what was done
+    #[arg(long, value_name = "TEXT")]
+    pub created_by: Option<String>,
     /// Name, id, or the start of one
     pub container: String,
 }

@@ -46,8 +46,8 @@ pub enum ImageCommand {
     Rm(RmiArgs),
     /// Show how an image was made, as `ctrbuild history`
     History(HistoryArgs),
-    /// Show an image's configuration, as `ctrbuild inspect`
-    Inspect { name: String },
+    /// Show configurations of images, as `ctrbuild inspect`
+    Inspect(InspectArgs),
     /// Give an image another name, as `ctrbuild tag`
     Tag { source: String, target: String },
 }
@@ -67,4 +67,14 @@ pub struct TreeArgs {
 pub enum ListFormat {
     Table,
     Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct InspectArgs {
+    /// Names, ids or digests
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// `json`, or a text with values: '{{.Id}} {{json .Config.Env}}'
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<String>,
 }

@@ -279,6 +279,15 @@ pub fn request(session: &Session, args: &BuildArgs) -> Result<BuildRequest, Erro
             .split_once(['=', ':'])
             .filter(|(n, a)| !n.is_empty() && !a.is_empty())
             .ok_or_else(|| usage(format!("--add-host {host:?} is not HOST:ADDRESS")))?;
+        let address = match address {
+            // Steps that have the host's network reach the host itself.
+            "host-gateway" if args.network.starts_with("isolated") => {
+                return Err(usage("--add-host can't name host-gateway in a network of its own")
+                    .hint("give the address of this machine"));
+            }
+            "host-gateway" => "127.0.0.1",
+            address => address,
+        };
         let address = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
         // It becomes a line of /etc/hosts, where blanks, `#` and line ends would mean more.
         let odd = |c: char| !(c.is_alphanumeric() || matches!(c, '-' | '.' | '_'));

@@ -43,6 +43,15 @@ fn changes(args: &ConfigArgs) -> Result<Vec<ConfigChange>, Error> {
             None => out.push(pair(text, "label").map(|(n, v)| Label(n, v))?),
         }
     }
+    for text in &args.annotation {
+        match without(text).filter(|name| !name.contains('=')) {
+            Some(name) => out.push(NoAnnotation(name)),
+            None => out.push(pair(text, "annotation").map(|(n, v)| Annotation(n, v))?),
+        }
+    }
+    out.extend(args.os.clone().map(Os));
+    out.extend(args.arch.clone().map(Arch));
+    out.extend(args.created_by.clone().map(CreatedBy));
     for port in &args.port {
         out.push(match without(port) {
             Some(port) => NoPort(port),

@@ -17,17 +17,21 @@ pub fn run(global: &Global, args: &HistoryArgs) -> Result<ExitCode, Error> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let name = |i: usize| match (i, args.no_trunc) {
+        (0, true) => id.to_string(),
+        (0, false) => id.short(),
+        _ => "<missing>".into(),
+    };
+    if args.quiet {
+        (0..lines.len()).for_each(|i| println!("{}", name(i)));
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut rows = vec![["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"].map(str::to_string).to_vec()];
     let now = table::now();
     for (i, l) in lines.iter().enumerate() {
         let by = sanitize(&l.created_by).into_owned();
-        let name = match (i, args.no_trunc) {
-            (0, true) => id.to_string(),
-            (0, false) => id.short(),
-            _ => "<missing>".into(),
-        };
         rows.push(vec![
-            name,
+            name(i),
             table::ago(l.created.as_deref(), now),
             if args.no_trunc { by } else { table::cut(&by, 45) },
             table::size(l.size),

@@ -22,6 +22,7 @@ mod images;
 mod images_format;
 mod import;
 mod inspect;
+mod inspect_format;
 mod lint;
 mod lint_explain;
 mod lint_files;
@@ -66,13 +67,13 @@ pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
             Some(ImageCommand::Tree(args)) => image_tree::run(global, &args),
             Some(ImageCommand::Rm(args)) => rmi::run(global, &args),
             Some(ImageCommand::History(args)) => history::run(global, &args),
-            Some(ImageCommand::Inspect { name }) => inspect::run(global, &name),
+            Some(ImageCommand::Inspect(args)) => inspect::run(global, &args),
             Some(ImageCommand::Tag { source, target }) => tag::run(global, &source, &target),
         },
         Command::Tag { source, target } => tag::run(global, &source, &target),
         Command::Rmi(args) => rmi::run(global, &args),
         Command::History(args) => history::run(global, &args),
-        Command::Inspect { name } => inspect::run(global, &name),
+        Command::Inspect(args) => inspect::run(global, &args),
         Command::Pull(args) => pull::run(global, &args),
         Command::Push(args) => push::run(global, &args),
         Command::Login(args) => login::login(&args),

@@ -241,6 +241,39 @@ fn the_configuration_is_that_of_instructions() {
 }
 
 #[test]
+fn what_else_a_commit_says() {
+    let Some(place) = Place::with_base() else { return };
+    let c = place.run(["from", "base"]).ok();
+    let config = |arguments: &[&str]| {
+        run(&mut place.command(["config"].iter().chain(arguments).copied().chain([c.as_str()])))
+    };
+    config(&["--annotation", "a=b", "--annotation", "c=d", "--arch", "arm/v7", "--created-by", "by hand"])
+        .ok();
+    config(&["--annotation", "c-"]).ok();
+    place.run(["run", &c, "touch", "/x"]).ok();
+    place.run(["commit", &c, "app:1"]).ok();
+    let image = place.inspect("app:1");
+    assert_eq!((image["Architecture"].as_str(), image["Variant"].as_str()), (Some("arm"), Some("v7")));
+    let history = place.run(["history", "app:1"]).ok();
+    assert!(history.contains("by hand") && !history.contains("touch"), "{history}");
+    assert_eq!(place.run(["history", "-q", "app:1"]).ok().lines().nth(1), Some("<missing>"));
+    let saved = place.path("app.tar").display().to_string();
+    place.run(["save", "-o", &saved, "app:1"]).ok();
+    let saved = std::fs::read(&saved).unwrap();
+    let saved = String::from_utf8_lossy(&saved);
+    assert!(saved.contains("\"a\": \"b\"") && !saved.contains("\"c\": \"d\""));
+    for (arguments, word) in [
+        (["--os", "windows"], "can't become one of windows"),
+        (["--arch", "a b"], "a b"),
+        (["--annotation", "=b"], "needs a name"),
+        (["--annotation", "b"], "takes it away"),
+    ] {
+        let said = config(&arguments).err();
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[test]
 fn files_are_laid_out_and_taken_in() {
     let Some(place) = Place::with_base() else { return };
     let c = place.run(["from", "base"]).ok();

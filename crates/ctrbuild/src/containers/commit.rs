@@ -64,7 +64,7 @@ pub async fn commit(
     image.created = Some(created.clone());
     image.history.push(History {
         created: Some(created),
-        created_by: told(&container.facts.steps),
+        created_by: container.facts.created_by.clone().unwrap_or_else(|| told(&container.facts.steps)),
         author: image.author.clone(),
         comment: request.message.clone().unwrap_or_default(),
         empty_layer: changed == 0,
@@ -72,9 +72,10 @@ pub async fn commit(
     });
 
     let (session, request) = (session.clone(), request.clone());
+    let annotations = container.facts.annotations.clone();
     par::blocking(move || {
         let store = &session.store;
-        let mut made = compose::local(store, &image, Format::Oci)?;
+        let mut made = compose::annotated(store, &image, Format::Oci, annotations)?;
         if request.rewrite_timestamp {
             made = compose::rewrite(store, &made, base_layers, request.created, Compression::AsIs)?;
         }

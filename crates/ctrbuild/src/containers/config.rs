@@ -3,7 +3,7 @@
 use super::{Container, work};
 use crate::{Error, ErrorKind, PullPolicy, Session};
 use dockerfile::instruction::Instruction;
-use oci::ImageConfig;
+use oci::{ImageConfig, Platform};
 
 /// One change. What instructions of recipes can say is an instruction, read by the parser of recipes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,14 @@ pub enum ConfigChange {
     OnBuild(String),
     NoOnBuild,
     NoHealthcheck,
+    /// Of the manifest.
+    Annotation(String, String),
+    NoAnnotation(String),
+    /// What the history says that made it; nothing for what was really done.
+    CreatedBy(String),
+    /// `arm64`, `arm/v7`.
+    Arch(String),
+    Os(String),
     /// `EXPOSE 80`, `HEALTHCHECK …`: one that changes the configuration only.
     Instruction(String),
 }
@@ -38,6 +46,20 @@ pub async fn configure(
 ) -> Result<(), Error> {
     let id = container.id().to_string();
     container.facts.config = changed(session, &id, container.facts.config.clone(), changes).await?;
+    let facts = &mut container.facts;
+    for change in changes {
+        match change {
+            ConfigChange::Annotation(name, _) if name.is_empty() => {
+                return Err(wrong("an annotation needs a name before `=`"));
+            }
+            ConfigChange::Annotation(name, value) => {
+                drop(facts.annotations.insert(name.clone(), value.clone()));
+            }
+            ConfigChange::NoAnnotation(name) => drop(facts.annotations.remove(name)),
+            ConfigChange::CreatedBy(text) => facts.created_by = Some(text.clone()).filter(|t| !t.is_empty()),
+            _ => {}
+        }
+    }
     container.save(&session.store)
 }
 
@@ -107,10 +129,32 @@ pub(super) async fn changed(
             }
             ConfigChange::NoOnBuild => config.on_build.clear(),
             ConfigChange::NoHealthcheck => config.healthcheck = None,
+            // Of the container, not of its configuration.
+            ConfigChange::Annotation(..) | ConfigChange::NoAnnotation(_) | ConfigChange::CreatedBy(_) => {}
+            ConfigChange::Arch(arch) => {
+                let platform = platform(&format!("{}/{arch}", image.os), &session.host)?;
+                (image.architecture, image.variant) = (platform.architecture, platform.variant);
+            }
+            ConfigChange::Os(os) => {
+                let platform = platform(&format!("{os}/{}", image.architecture), &session.host)?;
+                let windows = |os: &str| os == "windows";
+                if windows(&platform.os) != windows(&image.os) {
+                    return Err(wrong(&format!(
+                        "an image of {} can't become one of {}",
+                        image.os, platform.os
+                    ))
+                    .hint("layers of Windows images have a form of their own"));
+                }
+                image.os = platform.os;
+            }
             ConfigChange::Instruction(text) => image = instruction(session, id, &image, text).await?,
         }
     }
     Ok(image)
+}
+
+fn platform(text: &str, host: &Platform) -> Result<Platform, Error> {
+    Platform::parse(text, host).map_err(|e| wrong(&e.to_string()).hint(e.hint()))
 }
 
 fn wrong(message: &str) -> Error {

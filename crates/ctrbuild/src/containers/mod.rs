@@ -23,6 +23,7 @@ use digest::Digest;
 use oci::{ImageConfig, Platform};
 use plan::{ImageFact, Question};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use store::{ContainerGuard, ContainerName, ContainerV1, LocalStore, SnapshotId};
@@ -42,6 +43,26 @@ pub struct FactsV1 {
     pub config: ImageConfig,
     /// What was done, for the history.
     pub steps: Vec<String>,
+    /// What the history says instead.
+    #[serde(default)]
+    pub created_by: Option<String>,
+    /// Of the manifest.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl FactsV1 {
+    fn new(image_name: String, image_id: Option<Digest>, config: ImageConfig) -> Self {
+        FactsV1 {
+            version: 1,
+            image_name,
+            image_id,
+            config,
+            steps: Vec::new(),
+            created_by: None,
+            annotations: BTreeMap::new(),
+        }
+    }
 }
 
 /// A container that this process has to itself.
@@ -194,8 +215,7 @@ pub async fn create(
     let store = session.store.clone();
     if image == SCRATCH {
         let config = ImageConfig::scratch(platform.unwrap_or(&session.host));
-        let facts =
-            FactsV1 { version: 1, image_name: SCRATCH.into(), image_id: None, config, steps: Vec::new() };
+        let facts = FactsV1::new(SCRATCH.into(), None, config);
         let name = exactly.unwrap_or_else(|| ContainerName::Like("working-container".into()));
         let payload = payload(&facts)?;
         return Ok(par::blocking(move || store.create_container(&name, None, payload)).await?.name);
@@ -209,13 +229,7 @@ pub async fn create(
         Some(oci::Document::Manifest(m)) => Some(m.value.config.digest),
         _ => None,
     };
-    let facts = FactsV1 {
-        version: 1,
-        image_name: fact.reference.clone(),
-        image_id,
-        config: fact.config.clone(),
-        steps: Vec::new(),
-    };
+    let facts = FactsV1::new(fact.reference.clone(), image_id, fact.config.clone());
     // Found out now whether it can be unpacked, not at the first command.
     work::base_layers(session, setup, observer, Some(manifest), &facts).await?;
     let name = exactly.unwrap_or_else(|| {
