@@ -214,7 +214,9 @@ pub async fn build(
     }
     let worker = worker(session, request, contexts, imports.clone());
     let solved = plans.iter().map(|plan| solve(session, request, &worker, &imports, plan, observer));
-    let built = futures_util::future::try_join_all(solved).await?;
+    let built = futures_util::future::try_join_all(solved).await;
+    worker.remember();
+    let built = built?;
     let images: Vec<BuiltImage> = built.iter().map(|b| b.image.clone()).collect();
 
     let stored: Vec<oci::Image> = images.iter().map(|i| i.image.clone()).collect();

@@ -53,6 +53,11 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
+    /// Of the running kernel.
+    pub fn boot(&self) -> &str {
+        &self.boot
+    }
+
     pub fn new(boot: String) -> Result<Batches> {
         Ok(Batches {
             boot,

@@ -98,6 +98,7 @@ impl LocalStore {
             }
         }
         self.drop_dead_key_locks()?;
+        self.drop_hints(age)?;
         let mut collection = Collection::begin(self, pace, moment)?;
         // Files that several layers share go with the last of them: what a layer's removal was counted for may still be
         // there, and is measured anew.

@@ -137,6 +137,7 @@ impl LocalStore {
             "partial",
             "quarantine",
             "containers-v1",
+            "hints-v1",
         ] {
             bytes += disk::tree_usage(&self.path(folder)).bytes;
         }
@@ -178,6 +179,7 @@ impl LocalStore {
             ("quarantine", Kind::Quarantined),
             ("os-image", Kind::Download),
             ("logs", Kind::Log),
+            ("hints-v1", Kind::CacheRecord),
         ] {
             for name in disk::names(&self.path(folder))? {
                 let path = self.path(folder).join(name);

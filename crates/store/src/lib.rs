@@ -23,6 +23,7 @@ mod disk;
 mod error;
 mod format;
 mod gc;
+mod hints;
 mod idle;
 mod incoming;
 mod layers;

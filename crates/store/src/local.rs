@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Folders directly below the root.
-pub(crate) const FOLDERS: [&str; 19] = [
+pub(crate) const FOLDERS: [&str; 20] = [
     "blobs",
     "blobs/sha256",
     "partial",
@@ -36,6 +36,7 @@ pub(crate) const FOLDERS: [&str; 19] = [
     "mounts",
     "logs",
     "containers-v1",
+    "hints-v1",
 ];
 
 /// What the store takes from its surroundings.
@@ -198,6 +199,9 @@ impl LocalStore {
         }
     }
 
+    pub(crate) fn boot_id(&self) -> &str {
+        self.inner.batches.boot()
+    }
     pub(crate) fn now(&self) -> SystemTime {
         (self.inner.options.now)()
     }

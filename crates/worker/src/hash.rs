@@ -11,13 +11,14 @@ use solver::ErrorKind;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
 
 const DOMAIN: &str = "ctrbuild.selection.v1";
 
 /// Read in pieces of this size.
 const CHUNK: usize = 256 * 1024;
 
-/// Hash everything that was selected, files in parallel.
+/// Hash everything that was selected, files in parallel; those that the tree knows are not read.
 pub fn hash(tree: &Tree, selection: &[Selected]) -> Result<TreeHash, ErrorKind> {
     let mut h = StableHasher::new(DOMAIN);
     h.u64(selection.len() as u64);
@@ -59,6 +60,11 @@ fn content(tree: &Tree, entry: &Entry) -> Result<Option<[u8; 32]>, ErrorKind> {
     if entry.kind != Kind::File || entry.hard_link.is_some() {
         return Ok(None);
     }
+    if let Some(hash) = tree.known.get(&entry.stamp) {
+        return Ok(Some(hash));
+    }
+    // The clock that the kernel stamps files with.
+    let begun = SystemTime::now();
     let mut hasher = blake3::Hasher::new();
     if entry.size > 0 {
         let mut file = open(tree, entry)?;
@@ -73,7 +79,9 @@ fn content(tree: &Tree, entry: &Entry) -> Result<Option<[u8; 32]>, ErrorKind> {
         }
         unchanged(&file, entry)?;
     }
-    Ok(Some(*hasher.finalize().as_bytes()))
+    let hash = *hasher.finalize().as_bytes();
+    tree.known.put(&entry.stamp, hash, begun);
+    Ok(Some(hash))
 }
 
 /// Open a regular file of a selection. Never blocks, even if a FIFO has taken its place.

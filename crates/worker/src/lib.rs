@@ -16,6 +16,7 @@ mod egress;
 mod exec;
 mod export;
 mod failed;
+mod file_hashes;
 mod file_op;
 mod hash;
 mod image;
@@ -45,6 +46,7 @@ pub use select::{Entry, Kind, Selected, Tree, TreeKind};
 pub use snapshotter::{Prepared, Snapshotter, SnapshotterKind, Unsettled};
 pub use ssh::SshAgent;
 
+use crate::file_hashes::FileHashes;
 use digest::{DiffId, StableHasher, TreeHash};
 use graph::{Graph, Op, PathSelector, Selector, SourceOp, Vertex, VertexRef};
 use sandbox::RootDir;
@@ -108,6 +110,8 @@ pub struct LocalWorker {
     config: Config,
     /// What was selected, so that a copy sees what was hashed.
     selections: Mutex<Selections>,
+    /// Contents that are known, by the name of the context.
+    hashes: BTreeMap<String, Arc<FileHashes>>,
     sources: transfer::Pinned,
     runtime: std::sync::OnceLock<Result<sandbox::Runtime, (String, Option<String>)>>,
     /// Cache mounts that this build has emptied, if it starts with fresh ones.
@@ -122,8 +126,15 @@ pub struct LocalWorker {
 
 impl LocalWorker {
     pub fn new(config: Config) -> Self {
+        let of = |folder: &ContextFolder| match folder.kind {
+            ContextKind::Folder { .. } => FileHashes::of_folder(config.snapshotter.store(), &folder.path),
+            ContextKind::Fetched => FileHashes::of_build(),
+        };
+        let hashes =
+            config.contexts.iter().map(|(name, folder)| (name.clone(), Arc::new(of(folder)))).collect();
         LocalWorker {
             config,
+            hashes,
             selections: Mutex::new(HashMap::new()),
             sources: transfer::Pinned::default(),
             runtime: std::sync::OnceLock::new(),
@@ -165,7 +176,8 @@ impl LocalWorker {
             ContextKind::Folder { ignore } => TreeKind::Context { ignore: ignore.clone() },
             ContextKind::Fetched => TreeKind::Layers,
         };
-        Ok(Tree { root, kind })
+        let known = self.hashes.get(name).cloned().unwrap_or_else(|| Arc::new(FileHashes::of_build()));
+        Ok(Tree { root, kind, known })
     }
 
     /// Select from a context once, and remember it for the copy.
@@ -187,6 +199,11 @@ impl LocalWorker {
         };
         let tree = self.context_tree(name)?;
         combine(selectors.iter().map(|s| hash::hash(&tree, &self.select_context(name, s)?)))
+    }
+
+    /// Keep what was learned of the files of contexts for later builds.
+    pub fn remember(&self) {
+        self.hashes.values().for_each(|h| h.keep());
     }
 }
 
@@ -217,6 +234,13 @@ pub(crate) fn is_missing(e: &sandbox::Error) -> bool {
 /// The executor behind an `Arc`, as the solver wants it.
 #[derive(Clone)]
 pub struct Worker(pub Arc<LocalWorker>);
+
+impl Worker {
+    /// See [`LocalWorker::remember`].
+    pub fn remember(&self) {
+        self.0.remember();
+    }
+}
 
 impl Executor for Worker {
     async fn source_hash(&self, vertex: &Vertex, selector: &Selector) -> Result<TreeHash, ErrorKind> {

@@ -9,6 +9,7 @@
 //! looked at ([`sandbox::RootDir`]).
 
 use crate::copy::io;
+use crate::file_hashes::FileHashes;
 use dockerfile::ignore::Matcher;
 use graph::PathSelector;
 use rustix::fs::{FileType, Stat};
@@ -24,6 +25,8 @@ use std::sync::Arc;
 pub struct Tree {
     pub root: RootDir,
     pub kind: TreeKind,
+    /// Contents that need not be read.
+    pub(crate) known: Arc<FileHashes>,
 }
 
 /// How the files of a tree are seen.
@@ -80,16 +83,19 @@ pub struct Stamp {
     pub ctime: (i64, i64),
     pub atime: (i64, i64),
     pub inode: u64,
+    pub device: u64,
 }
 
 impl Stamp {
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between architectures")]
     pub fn of(stat: &Stat) -> Self {
         Stamp {
             size: stat.st_size,
             mtime: (stat.st_mtime, stat.st_mtime_nsec as i64),
             ctime: (stat.st_ctime, stat.st_ctime_nsec as i64),
             atime: (stat.st_atime, stat.st_atime_nsec as i64),
-            inode: stat.st_ino,
+            inode: stat.st_ino as u64,
+            device: stat.st_dev as u64,
         }
     }
     /// Equal but for the time of the last read.
@@ -474,7 +480,7 @@ mod tests {
             [] => TreeKind::Layers,
             patterns => TreeKind::Context { ignore: Some(Arc::new(Matcher::new(patterns).unwrap())) },
         };
-        (dir, Tree { root, kind })
+        (dir, Tree { root, kind, known: Arc::new(FileHashes::of_build()) })
     }
 
     fn selector(path: &str) -> PathSelector {

@@ -7,6 +7,7 @@
 //! Which way is taken is found out at the first use, by an overlay that does what steps do.
 
 use crate::copy::io;
+use crate::file_hashes::FileHashes;
 use crate::select::{Tree, TreeKind};
 use crate::{store_error, windows};
 use digest::{CacheKey, StableHasher};
@@ -217,7 +218,8 @@ impl Snapshotter {
 
     /// The files of a stack of layers.
     pub fn tree(&self, layers: &[SnapshotId]) -> Result<Tree, ErrorKind> {
-        Ok(Tree { root: self.view(layers)?.root().map_err(io)?, kind: TreeKind::Layers })
+        let known = Arc::new(FileHashes::of_build());
+        Ok(Tree { root: self.view(layers)?.root().map_err(io)?, kind: TreeKind::Layers, known })
     }
 
     /// The topmost `changes` layers of a stack as one layer that means the same on top of the others.

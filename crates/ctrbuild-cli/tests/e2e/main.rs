@@ -6,6 +6,7 @@
 mod build;
 mod cache;
 mod containers;
+mod contexts;
 mod errors;
 mod examples;
 mod images;
