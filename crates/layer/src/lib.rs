@@ -1,4 +1,4 @@
-//! Layers: overlay folders to tar and back, compression, archives of `ADD`, hashes of file trees.
+//! Layers: overlay folders to tar and back, compression, archives of `ADD`.
 //!
 //! - [`pack`]: an overlay upper folder becomes a deterministic tar (OCI image spec, layer.md);
 //! - [`unpack`]: a layer tar becomes such a folder, independent of the layers below it;
@@ -7,8 +7,7 @@
 //! - [`squash`]: several layers as one;
 //! - [`mirror`]: folders copied, compared and linked as they are, mark for mark;
 //! - [`extract`]: an archive is extracted into an existing root file system;
-//! - [`compress`], [`decompress`]: gzip, zstd and what else archives come in;
-//! - [`tree`]: hashes of files that decide what a cached step is.
+//! - [`compress`], [`decompress`]: gzip, zstd and what else archives come in.
 //!
 //! Invariants:
 //! - the same folder gives the same bytes, on any machine and with any number of threads;
@@ -34,7 +33,6 @@ pub mod settle;
 pub mod squash;
 pub mod stack;
 mod stream;
-pub mod tree;
 pub mod unpack;
 mod windows;
 mod write;

@@ -5,7 +5,6 @@ mod common;
 use common::{Archive, Head, block, is_root, run, sum};
 use layer::decompress::decompress;
 use layer::pack::{PackOptions, Xattrs, write_layer};
-use layer::tree;
 use layer::unpack::{UnpackReport, apply};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -27,7 +26,7 @@ fn pack(dir: &Path) -> Vec<u8> {
 
 /// The lines of a folder; without attributes, if a format can't have them.
 fn lines(dir: &Path, attributes: bool) -> Vec<String> {
-    let all = tree::dump(dir).unwrap();
+    let all = common::dump::dump(dir).unwrap();
     match attributes {
         true => all,
         false => all.iter().map(|l| l.split(" [").next().unwrap().to_string()).collect(),

@@ -3,9 +3,9 @@
 mod common;
 
 use common::{Archive, Head, is_root, run};
+use layer::Marks;
 use layer::pack::{PackOptions, PackStats, Xattrs, diff_id, write_layer};
 use layer::unpack::{UnpackOptions, Whiteouts, apply};
-use layer::{Marks, tree};
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
@@ -62,7 +62,7 @@ fn a_layer_comes_back() {
     let first = unpack(&rich());
     let (tar, stats) = pack(first.path(), &[], &all());
     let second = unpack(&tar);
-    assert_eq!(tree::dump(first.path()).unwrap(), tree::dump(second.path()).unwrap());
+    assert_eq!(common::dump::dump(first.path()).unwrap(), common::dump::dump(second.path()).unwrap());
     assert_eq!(pack(second.path(), &[], &all()), (tar, stats));
 }
 
@@ -206,7 +206,7 @@ fn what_did_not_change_is_left_out() {
     );
     let (tar, stats) = pack(upper.path(), &[lower.path()], &PackOptions::default());
     let listed = unpack(&tar);
-    let names: Vec<String> = tree::dump(listed.path()).unwrap();
+    let names: Vec<String> = common::dump::dump(listed.path()).unwrap();
     assert_eq!(stats.entries, 4, "{names:?}");
     assert!(names[1].starts_with("c 0000") && names[1].ends_with("/d/gone"), "{names:?}");
     // The same, with the middle layer hiding the lower one.
@@ -265,8 +265,8 @@ fn gnu_tar_and_we_read_each_other() {
         return;
     }
     let again = unpack(&tar);
-    let ours: Vec<String> = tree::dump(again.path()).unwrap();
-    let theirs = tree::dump(&work.path().join("gnu")).unwrap();
+    let ours: Vec<String> = common::dump::dump(again.path()).unwrap();
+    let theirs = common::dump::dump(&work.path().join("gnu")).unwrap();
     // GNU tar knows no whiteouts: those are plain files to it.
     let known = |lines: &[String]| -> Vec<String> {
         lines.iter().filter(|l| !l.contains("/.wh.") && !l.starts_with("c 0000")).cloned().collect()
@@ -298,7 +298,11 @@ fn gnu_tar_and_we_read_each_other() {
         let tar = fs::read(work.path().join("theirs.tar")).unwrap();
         let got = unpack(&tar);
         let plain = |dir: &Path| -> Vec<String> {
-            tree::dump(dir).unwrap().iter().map(|l| l.split(" [").next().unwrap().to_string()).collect()
+            common::dump::dump(dir)
+                .unwrap()
+                .iter()
+                .map(|l| l.split(" [").next().unwrap().to_string())
+                .collect()
         };
         assert_eq!(plain(got.path()), plain(&work.path().join("gnu")), "{format:?}");
         use std::os::unix::fs::MetadataExt;
@@ -330,11 +334,11 @@ fn umoci_reads_our_layers() {
             return;
         }
     }
-    let theirs = tree::dump(&work.path().join("bundle/rootfs")).unwrap();
+    let theirs = common::dump::dump(&work.path().join("bundle/rootfs")).unwrap();
     let clean = |lines: Vec<String>| -> Vec<String> {
         lines.into_iter().filter(|l| !l.starts_with("c 0000")).collect()
     };
-    assert_eq!(clean(theirs), clean(tree::dump(unpack(&tar).path()).unwrap()));
+    assert_eq!(clean(theirs), clean(common::dump::dump(unpack(&tar).path()).unwrap()));
 }
 
 #[test]
@@ -373,7 +377,7 @@ fn the_kernels_overlay_agrees() {
     }
     let (tar, _) = pack(&at("upper"), &[&at("lower")], &PackOptions::default());
     apply(&tar[..], &at("upper2"), &UnpackOptions::default()).unwrap();
-    let names: Vec<String> = tree::dump(&at("upper2"))
+    let names: Vec<String> = common::dump::dump(&at("upper2"))
         .unwrap()
         .iter()
         .map(|l| format!("{} {}", &l[..6], &l[l.find(" /").unwrap() + 1..]))
@@ -473,7 +477,7 @@ proptest! {
         let report = apply(&bytes[..], second.path(), &UnpackOptions::default()).unwrap();
         prop_assert_eq!(report.diff_id, stats.diff_id);
         prop_assert!(report.implicit_dirs.is_empty() && report.lower_links.is_empty());
-        prop_assert_eq!(tree::dump(first.path()).unwrap(), tree::dump(second.path()).unwrap());
+        prop_assert_eq!(common::dump::dump(first.path()).unwrap(), common::dump::dump(second.path()).unwrap());
         prop_assert!(pack(second.path(), &[], &all()).0 == bytes);
         prop_assert_eq!(pack(first.path(), &[second.path()], &all()).1.entries, what_is_marked(first.path()));
     }

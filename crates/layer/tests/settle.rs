@@ -5,7 +5,7 @@ mod common;
 use common::{Archive, Head, is_root};
 use layer::settle::settle;
 use layer::unpack::{UnpackOptions, UnpackReport, apply};
-use layer::{Error, Marks, tree};
+use layer::{Error, Marks};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -45,7 +45,7 @@ fn implicit_folders_are_what_they_are_below() {
             .file("fresh/w", "w"),
     );
     settle(top.path(), &[middle.path(), base.path()], &report, Marks::Trusted).unwrap();
-    let lines: Vec<String> = tree::dump(top.path())
+    let lines: Vec<String> = common::dump::dump(top.path())
         .unwrap()
         .iter()
         .filter(|l| l.starts_with('d'))

@@ -1,6 +1,8 @@
 //! Helpers of the layer tests: archives built by hand, and a canary outside the destination.
 #![allow(dead_code, reason = "each test file uses some of them")]
 
+pub mod dump;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -164,7 +166,7 @@ impl Arena {
         self.dir.path().join("canary").display().to_string()
     }
     fn outside(&self) -> Vec<String> {
-        let mut out: Vec<String> = layer::tree::dump(self.dir.path())
+        let mut out: Vec<String> = dump::dump(self.dir.path())
             .unwrap()
             .into_iter()
             .filter(|line| !line.contains(" /dest"))
@@ -185,7 +187,7 @@ impl Arena {
     #[track_caller]
     pub fn dump(&self) -> Vec<String> {
         self.check();
-        layer::tree::dump(&self.dest()).unwrap()
+        dump::dump(&self.dest()).unwrap()
     }
     #[track_caller]
     pub fn check(&self) {
