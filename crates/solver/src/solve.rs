@@ -26,6 +26,16 @@ pub trait Executor: Send + Sync + 'static {
         selector: &Selector,
     ) -> impl Future<Output = Result<TreeHash, ErrorKind>> + Send;
 
+    /// What `selector` picks from a local source, file by file: the path, and anything that changes with the file. Empty
+    /// where there are too many to be told.
+    fn source_files(
+        &self,
+        _vertex: &Vertex,
+        _selector: &Selector,
+    ) -> impl Future<Output = Vec<(String, String)>> + Send {
+        async { Vec::new() }
+    }
+
     /// Content hash of what `selectors` pick from a stack of layers.
     fn tree_hash(
         &self,
@@ -196,6 +206,19 @@ impl<E: Executor> Solver<E> {
         Ok((op, try_join_all(parts).await?))
     }
 
+    /// The files of local inputs, each as a part that is in no key: for telling which of them changed.
+    async fn files(&self, vertex: &Vertex) -> BTreeMap<String, String> {
+        let mut out = BTreeMap::new();
+        for (i, input) in vertex.inputs.iter().enumerate() {
+            let from = self.graph.get(input.edge.vertex);
+            if matches!(from.op, Op::Source(SourceOp::Local(_))) {
+                let files = self.executor.source_files(from, &input.selector).await;
+                out.extend(files.into_iter().map(|(path, hash)| (key::file_part(i, &path), hash)));
+            }
+        }
+        out
+    }
+
     /// What people call an input.
     fn part_name(&self, vertex: &Vertex, index: usize) -> String {
         let input = &vertex.inputs[index];
@@ -236,7 +259,8 @@ impl<E: Executor> Solver<E> {
         }
         let solved = try_join_all(vertex.inputs.iter().map(|i| self.input(i))).await?;
         let (op, parts) = self.definition(v).await?;
-        let named = key::named(&op, &parts);
+        let mut named = key::named(&op, &parts);
+        named.extend(self.files(vertex).await);
         let miss = if ignore { MissReason::Ignored } else { self.miss_reason(&op, &named) };
 
         // A content key can only hit if the same op ran before.
@@ -373,11 +397,10 @@ impl<E: Executor> Solver<E> {
             .iter()
             .take(16)
             .filter_map(|k| self.store.cache_get(k).ok().flatten())
-            .map(|r| key::difference(&r.parts, now))
-            .min_by_key(Vec::len);
+            .min_by_key(|r| key::distance(&r.parts, now));
         match nearest {
             None => MissReason::Never,
-            Some(parts) => MissReason::Changed(parts),
+            Some(record) => MissReason::Changed(key::difference(&record.parts, now)),
         }
     }
 }

@@ -33,6 +33,25 @@ pub fn hash(tree: &Tree, selection: &[Selected]) -> Result<TreeHash, ErrorKind> 
     Ok(TreeHash::from_bytes(h.finish()))
 }
 
+/// Most files of a selection that are told one by one.
+const MOST_TOLD: usize = 256;
+
+/// What was selected, file by file: the path in the tree, and the beginning of a hash of all that counts. Nothing where there
+/// are too many.
+pub fn files(tree: &Tree, selection: &[Selected]) -> Result<Vec<(String, String)>, ErrorKind> {
+    let of_files = |e: &&Entry| e.kind != Kind::Dir;
+    if selection.iter().flat_map(|s| &s.entries).filter(of_files).count() > MOST_TOLD {
+        return Ok(Vec::new());
+    }
+    let told = selection.iter().flat_map(|s| &s.entries).filter(of_files).map(|entry| {
+        let mut h = StableHasher::new("ctrbuild.told-file.v1");
+        hash_entry(&mut h, entry, content(tree, entry)?.as_ref());
+        let path = entry.path.to_string_lossy();
+        Ok((path.trim_start_matches('/').to_string(), digest::to_hex(&h.finish())[..16].to_string()))
+    });
+    told.collect()
+}
+
 fn hash_entry(h: &mut StableHasher, entry: &Entry, content: Option<&[u8; 32]>) {
     h.bytes(entry.rel.as_os_str().as_bytes());
     match &entry.kind {

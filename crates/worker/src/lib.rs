@@ -254,6 +254,26 @@ impl Executor for Worker {
         }
     }
 
+    async fn source_files(&self, vertex: &Vertex, selector: &Selector) -> Vec<(String, String)> {
+        let Op::Source(SourceOp::Local(local)) = &vertex.op else { return Vec::new() };
+        let Selector::Paths(paths) = selector else { return Vec::new() };
+        let (worker, name, paths) = (self.0.clone(), local.name.clone(), paths.clone());
+        let told = par::blocking(move || {
+            let tree = worker.context_tree(&name)?;
+            let mut all = Vec::new();
+            for path in &paths {
+                let files = hash::files(&tree, &worker.select_context(&name, path)?)?;
+                if files.is_empty() {
+                    return Ok(Vec::new());
+                }
+                all.extend(files);
+            }
+            Ok::<_, ErrorKind>(all)
+        });
+        // Only an explanation.
+        told.await.unwrap_or_default()
+    }
+
     async fn tree_hash(
         &self,
         layers: &[SnapshotId],

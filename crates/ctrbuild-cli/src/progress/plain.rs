@@ -154,8 +154,8 @@ impl Observer for PlainGraph {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Started { vertex, miss } => self.step(vertex, |s| {
-                if let solver::MissReason::Changed(parts) = miss {
-                    line(format_args!("#{} cache miss: {}", s.number, sanitize(&parts.join(", "))));
+                if let solver::MissReason::Changed(_) = miss {
+                    line(format_args!("#{} cache miss, {}", s.number, sanitize(&miss.to_string())));
                 }
             }),
             Event::Cached { vertex } => self.step(vertex, |s| line(format_args!("#{} CACHED", s.number))),

@@ -108,3 +108,27 @@ fn every_change_of_a_file_is_seen() {
     }
     place.verify();
 }
+
+#[test]
+fn a_miss_names_the_files_that_changed() {
+    let Some(place) = Place::with_base() else { return };
+    let recipe = "FROM base AS one\nCOPY . /src\nRUN cp /src/a /a\nFROM base\nCOPY --from=one /a /\n";
+    let context = place.context(&[("Dockerfile", recipe), ("a", "1"), ("sub/b", "1")]);
+    let misses = || {
+        let said = place.run(["build", "--progress=plain", &context]).stderr;
+        let lines = said.lines().filter_map(|l| Some(l.split_once(" cache miss, changed: ")?.1.to_string()));
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(misses(), [""; 0]);
+    fs::write(place.path("context/sub/b"), "2").unwrap();
+    fs::write(place.path("context/c"), "").unwrap();
+    assert_eq!(misses(), ["c (new), sub/b", "[one 1/3] COPY . /src"]);
+    fs::remove_file(place.path("context/c")).unwrap();
+    fs::write(place.path("context/a"), "2").unwrap();
+    assert_eq!(misses(), ["a, c (gone)", "[one 1/3] COPY . /src", "/a of [one 2/3] RUN cp /src/a /a"]);
+    // Too many to be told one by one.
+    for n in 0..300 {
+        fs::write(place.path(&format!("context/n{n}")), "").unwrap();
+    }
+    assert_eq!(misses()[0], "/ of the build context");
+}
