@@ -19,11 +19,12 @@ const PEER_STEPS: u32 = 10;
 const BIG: u64 = 500;
 
 /// Promises: milliseconds a step of a chain, milliseconds from a step's start to its end and how much less that is
-/// than the peer's, milliseconds of a cached build, MiB of memory.
+/// than the peer's, milliseconds of a cached build, the same with a large context, MiB of memory.
 const STEP_MS: f64 = 25.0;
 const TRUE_MS: f64 = 15.0;
 const TRUE_TIMES: f64 = 4.0;
 const CACHED_MS: f64 = 20.0;
+const CONTEXT_MS: f64 = 250.0;
 const MEMORY_MIB: f64 = 64.0;
 
 struct Bench {
@@ -32,14 +33,14 @@ struct Bench {
     peer: bool,
 }
 
-/// `what` are some of `steps`, `cached`, `memory`; all, if it is empty. The variable CTRBUILD names another
+/// `what` are some of `steps`, `cached`, `context`, `memory`; all, if it is empty. The variable CTRBUILD names another
 /// program to measure than the one that `dist` builds. Whether all promises were kept.
 pub fn run(what: &[&str]) -> Result<bool> {
     if !is_root() {
         bail!("bench needs root: it compares with programs that do");
     }
-    if let Some(other) = what.iter().find(|w| !["steps", "cached", "memory"].contains(w)) {
-        bail!("bench knows steps, cached and memory, not {other}");
+    if let Some(other) = what.iter().find(|w| !["steps", "cached", "context", "memory"].contains(w)) {
+        bail!("bench knows steps, cached, context and memory, not {other}");
     }
     packages::for_bench()?;
     let ctrbuild = match std::env::var_os("CTRBUILD") {
@@ -55,6 +56,9 @@ pub fn run(what: &[&str]) -> Result<bool> {
     }
     if wanted("cached") {
         kept &= bench.cached()?;
+    }
+    if wanted("context") {
+        kept &= bench.context()?;
     }
     if wanted("memory") {
         kept &= bench.memory()?;
@@ -229,6 +233,39 @@ impl Bench {
             }
         };
         Ok(verdict("all cached, whole process", median(all), CACHED_MS, "ms", peer))
+    }
+
+    /// The whole process, everything cached, with a context of 20,000 files and one of 300 MiB that did not change.
+    fn context(&self) -> Result<bool> {
+        let make = |name: &str| -> Result<PathBuf> {
+            let context = self.path(name);
+            for folder in 0..200 {
+                let folder = context.join(format!("d{folder}"));
+                fs::create_dir_all(&folder)?;
+                for file in 0..100 {
+                    fs::write(folder.join(format!("f{file}")), format!("{file}\n").repeat(500))?;
+                }
+            }
+            noise(&context.join("big"), 300)?;
+            fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY . /\n")?;
+            Ok(context)
+        };
+        let context = make("large")?;
+        let build = || self.timed(self.ctrbuild("store").args(["build", "-q"]).arg(&context));
+        build()?;
+        // Files that were written a moment ago are not remembered.
+        std::thread::sleep(Duration::from_millis(2500));
+        build()?;
+        let all = (0..10).map(|_| build()).collect::<Result<Vec<_>>>()?;
+        let peer = match self.peer {
+            false => None,
+            true => {
+                let build = || self.timed(self.buildah().args(["bud", "-q", "--layers"]).arg(&context));
+                build()?;
+                Some(median((0..3).map(|_| build()).collect::<Result<Vec<_>>>()?))
+            }
+        };
+        Ok(verdict("all cached, large context", median(all), CONTEXT_MS, "ms", peer))
     }
 
     /// Pull, build and push of layers of 500 MB.

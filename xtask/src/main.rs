@@ -29,7 +29,7 @@ usage: cargo xtask COMMAND
   corpus               the recipes of ../shared/corpus against BuildKit's parser
   codegen              write what is generated from grammar/instructions.toml
   bless                codegen, and accept new snapshots of all tests
-  bench [WHAT..]       steps, cached, memory; Debian's buildah as peer
+  bench [WHAT..]       steps, cached, context, memory; Debian's buildah as peer
   bench lint           lint and fmt of ../shared/corpus; hadolint as peer
   bench store [WHAT..] unpack, fetch, commit, export, scale, memory; tar, gzip, zstd, openssl, buildah as peers
   torture kills        builders ended at 300 random moments, in each of several ways
