@@ -176,7 +176,13 @@ impl LocalStore {
             let Some(guard) = self.try_exclusive()? else { return Ok(()) };
             // Whoever collects reads them first.
             let Some(_turn) = self.try_turn(&guard)? else { return Ok(()) };
-            self.reap(&guard)?
+            let mut doomed = self.reap(&guard)?;
+            // A collection that was killed had taken it away and not deleted yet; so has one that deletes by now, which
+            // does not mind.
+            let trash = self.path("trash");
+            doomed.retain(|path| !path.starts_with(&trash));
+            doomed.extend(disk::names(&trash)?.into_iter().map(|name| trash.join(name)));
+            doomed
         };
         for path in doomed {
             disk::remove_tree(&path)?;

@@ -760,8 +760,9 @@ fn what_the_killed_left_goes_with_the_next_start() {
     let (lease, turn) = (root.join("leases").join("0".repeat(32)), root.join("locks").join(key(1).hex()));
     fs::write(&lease, "").unwrap();
     fs::write(&turn, "").unwrap();
+    fs::create_dir_all(root.join("trash/x/d")).unwrap();
     let store = world.open("b");
-    assert!(!lease.exists() && !turn.exists());
+    assert!(!lease.exists() && !turn.exists() && !root.join("trash/x").exists());
     // A turn that somebody has is nobody's to take.
     let held = store.key_lock(&key(1)).unwrap();
     fs::write(&lease, "").unwrap();
