@@ -10,6 +10,7 @@ mod commands;
 mod machine;
 mod progress;
 mod render;
+mod style;
 mod table;
 
 use clap::Parser;

@@ -1,8 +1,9 @@
 //! Errors on the terminal: lines of the recipe, the end of the log, cause, hint.
 
+use crate::style::{self, Palette};
 use ctrbuild::Error;
 use diagnostic::sanitize;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 /// Lines shown around those that an error is about.
 const AROUND: u32 = 3;
@@ -12,13 +13,12 @@ const LOG_LINES: usize = 20;
 /// Write an error to standard error; with the recipe, the lines that it is about.
 pub fn failure(error: &Error, recipe: Option<&ctrbuild::Recipe>) {
     let mut out = std::io::stderr().lock();
-    let _ = out.write_all(text(error, recipe, std::io::stderr().is_terminal()).as_bytes());
+    let _ = out.write_all(text(error, recipe, Palette::of(style::color_of(&std::io::stderr()))).as_bytes());
 }
 
-fn text(error: &Error, recipe: Option<&ctrbuild::Recipe>, color: bool) -> String {
+fn text(error: &Error, recipe: Option<&ctrbuild::Recipe>, palette: Palette) -> String {
     let mut out = String::new();
-    let (red, dim, cyan, reset) =
-        if color { ("\x1b[1;31m", "\x1b[2m", "\x1b[36m", "\x1b[0m") } else { ("", "", "", "") };
+    let Palette { error: red, dim, active: cyan, reset, .. } = palette;
     if !error.log_tail.is_empty() {
         let skipped = error.log_tail.len().saturating_sub(LOG_LINES);
         out.push_str("------\n");
@@ -71,6 +71,6 @@ mod tests {
         .hint("look at it");
         error.lines.push(Lines { first: 2, last: 3 });
         error.log_tail = vec!["oops\x1b]0;title\x07".into()];
-        insta::assert_snapshot!(text(&error, Some(&recipe), false));
+        insta::assert_snapshot!(text(&error, Some(&recipe), Palette::default()));
     }
 }

@@ -1,9 +1,8 @@
 //! `ctrbuild build --check`: BuildKit's build checks, without building.
 
 use ctrbuild::{Error, ErrorKind, Recipe};
-use diagnostic::{Color, SourceFile};
+use diagnostic::SourceFile;
 use lint::{IgnoreFile, Options, Profile};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -34,7 +33,7 @@ pub fn run(recipe: &Recipe, context: Option<&str>) -> Result<ExitCode, Error> {
         .transpose()
         .map_err(|e| Error::new(ErrorKind::Recipe, e.to_string()).maybe_hint(e.hint()))?;
     let report = lint::lint(&parsed, &options);
-    let color = if std::io::stdout().is_terminal() { Color::Always } else { Color::Never };
+    let color = crate::style::color_of(&std::io::stdout());
     for finding in &report.findings {
         print!("{}", diagnostic::render(&parsed.source, &finding.diagnostic, color));
     }

@@ -14,7 +14,7 @@ use lint::shellcheck::{Checker, Snippet};
 use lint::{Options, Profile, Report, fix};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -165,8 +165,11 @@ fn show(args: &LintArgs, all: &[Done]) -> Result<(), Error> {
         LintFormat::Sonarqube => Format::Sonarqube,
         LintFormat::Github => Format::Github,
     };
-    let terminal = args.output.is_none() && std::io::stdout().is_terminal();
-    let text = report::write(format, &files, if terminal { Color::Always } else { Color::Never });
+    let color = match args.output {
+        None => crate::style::color_of(&std::io::stdout()),
+        Some(_) => Color::Never,
+    };
+    let text = report::write(format, &files, color);
     match &args.output {
         Some(path) => std::fs::write(path, text)
             .map_err(|e| Error::world(format!("can't write {}: {e}", path.display())))?,

@@ -19,14 +19,11 @@ pub fn observer(mode: ProgressMode) -> Arc<dyn BuildObserver> {
         ProgressMode::Json => Arc::new(json::Json::default()),
         ProgressMode::Plain => Arc::new(plain::Plain::new()),
         ProgressMode::Tty => Arc::new(tty::Tty::new()),
-        ProgressMode::Auto if std::io::stderr().is_terminal() && !dumb() => Arc::new(tty::Tty::new()),
+        ProgressMode::Auto if std::io::stderr().is_terminal() && !crate::style::is_dumb() => {
+            Arc::new(tty::Tty::new())
+        }
         ProgressMode::Auto => Arc::new(plain::Plain::new()),
     }
-}
-
-/// A terminal that can't move its cursor.
-fn dumb() -> bool {
-    std::env::var_os("TERM").is_none_or(|t| t.is_empty() || t == "dumb")
 }
 
 /// Nobody looks.

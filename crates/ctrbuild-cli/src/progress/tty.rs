@@ -1,5 +1,6 @@
 //! Live progress: finished steps scroll by, running ones stay below with the end of their output.
 
+use crate::style::{self, Palette};
 use ctrbuild::BuildObserver;
 use diagnostic::sanitize;
 use graph::{Graph, VertexRef};
@@ -14,6 +15,12 @@ use std::time::{Duration, Instant};
 const TAIL: usize = 5;
 /// Redraw at most this often.
 const FRAME: Duration = Duration::from_millis(60);
+/// And at least so often.
+const TICK: Duration = Duration::from_millis(200);
+/// Lines that are too long for the terminal are cut there, whatever width their characters have, so that as many lines
+/// are drawn as are taken back.
+const CUT: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
 
 /// Draws on standard error.
 pub struct Tty {
@@ -22,12 +29,32 @@ pub struct Tty {
 
 impl Tty {
     pub fn new() -> Self {
-        Tty { screen: Arc::new(Mutex::new(Screen::default())) }
+        let palette = Palette::of(style::color_of(&std::io::stderr()));
+        let screen = Arc::new(Mutex::new(Screen { palette, ..Screen::default() }));
+        let weak = Arc::downgrade(&screen);
+        // Time goes by for a step that says nothing, too.
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(TICK);
+                let Some(screen) = weak.upgrade() else { return };
+                let mut screen = screen.lock().unwrap_or_else(|e| e.into_inner());
+                if screen.ended {
+                    return;
+                }
+                if !screen.running.is_empty() {
+                    screen.redraw();
+                }
+            }
+        });
+        Tty { screen }
     }
 }
 
 #[derive(Default)]
 struct Screen {
+    palette: Palette,
+    /// Nothing is drawn any more.
+    ended: bool,
     running: BTreeMap<(usize, VertexRef), Running>,
     graphs: usize,
     drawn_lines: usize,
@@ -71,36 +98,43 @@ impl Screen {
     }
 
     fn draw_running(&mut self, out: &mut String) {
-        let width = width();
-        let mut lines = 0;
+        let (width, rows) = size();
+        let Palette { dim, active, reset, .. } = self.palette;
+        let mut lines = Vec::new();
         for step in self.running.values() {
             let seconds = step.started.elapsed().as_secs_f64();
             let time = format!("{seconds:.1}s");
             let name = crate::table::cut(&step.name, width.saturating_sub(time.len() + 5));
             let pad = width.saturating_sub(name.chars().count() + time.len() + 4);
-            out.push_str(&format!("\x1b[36m => {name}{:pad$}{time}\x1b[0m\n", ""));
-            lines += 1;
+            lines.push(format!("{active} => {name}{:pad$}{time}{reset}\n", ""));
             let (done, total) = step.transfers.values().fold((0, 0), |(d, t), (a, b)| (d + a, t + b));
             if total > 0 && done < total {
                 let (done, total) = (crate::table::size(done), crate::table::size(total));
-                out.push_str(&format!("\x1b[2m    {done} / {total}\x1b[0m\n"));
-                lines += 1;
+                lines.push(format!("{dim}    {done} / {total}{reset}\n"));
             }
             for line in &step.tail {
-                out.push_str(&format!(
-                    "\x1b[2m    {}\x1b[0m\n",
-                    crate::table::cut(line, width.saturating_sub(5))
-                ));
-                lines += 1;
+                lines.push(format!("{dim}    {}{reset}\n", crate::table::cut(line, width.saturating_sub(5))));
             }
         }
-        self.drawn_lines = lines;
+        // What scrolls away can't be taken back.
+        lines.truncate(rows.saturating_sub(1));
+        if !lines.is_empty() {
+            out.push_str(CUT);
+            lines.iter().for_each(|line| out.push_str(line));
+            out.push_str(WRAP);
+        }
+        self.drawn_lines = lines.len();
         self.drawn_at = Some(Instant::now());
     }
 }
 
-fn width() -> usize {
-    rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |s| usize::from(s.ws_col)).clamp(30, 300)
+/// Columns and rows.
+fn size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    let (columns, rows) = size.map_or((80, 24), |s| (usize::from(s.ws_col), usize::from(s.ws_row)));
+    // Some terminals say nothing of themselves.
+    let or = |n: usize, usual: usize| if n == 0 { usual } else { n };
+    (or(columns, 80).clamp(30, 300), or(rows, 24))
 }
 
 fn write(text: &str) {
@@ -117,7 +151,9 @@ impl Tty {
 impl Drop for Tty {
     fn drop(&mut self) {
         let mut out = String::new();
-        self.lock().erase(&mut out);
+        let mut screen = self.lock();
+        screen.erase(&mut out);
+        screen.ended = true;
         write(&out);
     }
 }
@@ -186,7 +222,8 @@ impl Observer for TtyGraph {
             }
             Event::Cached { vertex } => {
                 if !super::is_internal(&self.graph, vertex) {
-                    screen.say(&format!("\x1b[34m => CACHED {}\x1b[0m", name(vertex)));
+                    let Palette { cached, reset, .. } = screen.palette;
+                    screen.say(&format!("{cached} => CACHED {}{reset}", name(vertex)));
                 }
             }
             Event::Log { vertex, data, .. } => {
@@ -204,11 +241,13 @@ impl Observer for TtyGraph {
             Event::Used { .. } => {}
             Event::Finished { vertex, took } => {
                 screen.running.remove(&(self.number, vertex));
-                screen.say(&format!(" => {} \x1b[2m{:.1}s\x1b[0m", name(vertex), took.as_secs_f64()));
+                let Palette { dim, reset, .. } = screen.palette;
+                screen.say(&format!(" => {} {dim}{:.1}s{reset}", name(vertex), took.as_secs_f64()));
             }
             Event::Failed { vertex, .. } => {
                 screen.running.remove(&(self.number, vertex));
-                screen.say(&format!("\x1b[31m => ERROR {}\x1b[0m", name(vertex)));
+                let Palette { failed, reset, .. } = screen.palette;
+                screen.say(&format!("{failed} => ERROR {}{reset}", name(vertex)));
             }
         }
     }

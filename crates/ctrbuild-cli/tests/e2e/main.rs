@@ -24,4 +24,5 @@ mod search;
 mod secrets;
 mod signals;
 mod space;
+mod terminal;
 mod windows;
