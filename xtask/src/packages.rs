@@ -12,6 +12,7 @@ const TESTS: &[(&str, &str)] = &[
     ("gpgv", "gpgv"),
     ("ip", "iproute2"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("mkntfs", "ntfs-3g"),
     ("newuidmap", "uidmap"),
     ("nvim", "neovim"),
     ("openssl", "openssl"),
@@ -23,6 +24,7 @@ const TESTS: &[(&str, &str)] = &[
     ("slirp4netns", "slirp4netns"),
     ("strace", "strace"),
     ("umoci", "umoci"),
+    ("wimlib-imagex", "wimtools"),
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
 ];

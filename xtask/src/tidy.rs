@@ -8,7 +8,7 @@ use std::path::Path;
 /// A crate may depend only on crates of a strictly lower floor; tests are exempt.
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["diagnostic", "digest", "par", "sandbox"]),
-    (1, &["dockerfile", "oci"]),
+    (1, &["dockerfile", "oci", "wim"]),
     (2, &["graph", "lint", "store"]),
     (3, &["layer", "plan", "registry", "solver"]),
     (4, &["debian", "exporter", "remote", "worker"]),
