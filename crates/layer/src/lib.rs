@@ -1,6 +1,7 @@
 //! Layers: overlay folders to tar and back, compression, archives of `ADD`.
 //!
 //! - [`pack`]: an overlay upper folder becomes a deterministic tar (OCI image spec, layer.md);
+//! - [`known`]: a layer of a Windows image of what somebody else knows of each file;
 //! - [`unpack`]: a layer tar becomes such a folder, independent of the layers below it;
 //! - [`settle`]: what a layer leaves to those below it;
 //! - [`stack`]: layers copied into one folder where overlay is refused; [`diff`]: such a folder, changed, as a layer;
@@ -24,6 +25,7 @@ mod error;
 pub mod extract;
 mod fsat;
 mod ids;
+pub mod known;
 pub mod mirror;
 pub mod pack;
 mod pax;

@@ -3,6 +3,7 @@
 //!
 //! Deliberately not here: which names Windows allows (crate `oci`), and registry changes, which no step makes on Linux.
 
+use crate::known::{KnownEntry, KnownKind};
 use crate::pax;
 use crate::read::{Entry, Kind};
 use base64::Engine;
@@ -18,6 +19,7 @@ pub(crate) const PREFIX: &[u8] = b"MSWINDOWS.";
 const CREATION_TIME: &[u8] = b"LIBARCHIVE.creationtime";
 const ATTRIBUTES: &[u8] = b"MSWINDOWS.fileattr";
 const DESCRIPTOR: &[u8] = b"MSWINDOWS.rawsd";
+const MOUNT_POINT: &[u8] = b"MSWINDOWS.mountpoint";
 
 /// `FILE_ATTRIBUTE_DIRECTORY` and `FILE_ATTRIBUTE_ARCHIVE`, as decimal text.
 const FOLDER: &[u8] = b"16";
@@ -42,6 +44,24 @@ pub(crate) fn records(out: &mut Vec<u8>, entry: &Entry) {
     };
     pax::push(out, ATTRIBUTES, attributes);
     pax::push(out, DESCRIPTOR, descriptor.as_bytes());
+}
+
+/// What goes into the extended header of an entry whose attributes, times and descriptor are known, in the same order.
+pub(crate) fn known_records(out: &mut Vec<u8>, entry: &KnownEntry<'_>) {
+    // Another name of a file has what the file has, and a stream is part of it.
+    if matches!(entry.kind, KnownKind::HardLink { .. } | KnownKind::Stream { .. }) {
+        return;
+    }
+    let (seconds, nanos) = entry.created;
+    pax::push(out, CREATION_TIME, pax::format_time(seconds, nanos).as_bytes());
+    pax::push(out, ATTRIBUTES, entry.attributes.to_string().as_bytes());
+    if let KnownKind::MountPoint { .. } = entry.kind {
+        pax::push(out, MOUNT_POINT, b"1");
+    }
+    if let Some(descriptor) = entry.descriptor {
+        let text = base64::engine::general_purpose::STANDARD.encode(descriptor);
+        pax::push(out, DESCRIPTOR, text.as_bytes());
+    }
 }
 
 /// What a new folder in C:\ gets: administrators and the system may do anything, users may read, and make files and

@@ -20,12 +20,21 @@ pub fn header(out: &mut ChunkWriter, entry: &Entry, form: Form) -> Result<()> {
     if entry.kind == Kind::Dir {
         path.push(b'/');
     }
+    let mut own = Vec::new();
+    if form == Form::Windows {
+        windows::records(&mut own, entry);
+    }
+    header_with(out, &path, entry, &own)
+}
+
+/// As [`header`], under the name `path` as it is, and with the extended records `own` after those that it needs.
+pub fn header_with(out: &mut ChunkWriter, path: &[u8], entry: &Entry, own: &[u8]) -> Result<()> {
     let mut records = Vec::new();
     let mut header = tar::Header::new_ustar();
-    let (name, prefix) = match fit_path(&path) {
+    let (name, prefix) = match fit_path(path) {
         Some(parts) => parts,
         None => {
-            pax::push(&mut records, b"path", &path);
+            pax::push(&mut records, b"path", path);
             (&path[..path.len().min(100)], &b""[..])
         }
     };
@@ -49,11 +58,9 @@ pub fn header(out: &mut ChunkWriter, entry: &Entry, form: Form) -> Result<()> {
     for (name, value) in &entry.xattrs {
         pax::push(&mut records, &[pax::XATTR, name].concat(), value);
     }
-    if form == Form::Windows {
-        windows::records(&mut records, entry);
-    }
+    records.extend_from_slice(own);
     if !records.is_empty() {
-        extended(out, &path, &records)?;
+        extended(out, path, &records)?;
     }
     let ustar = header.as_ustar_mut().ok_or(Error::Internal("a ustar header is none"))?;
     copy(&mut ustar.name, name);

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Archive, is_root};
+use layer::known::{KnownEntry, KnownKind, KnownLayer, write_known};
 use layer::pack::{Form, PackOptions, PackStats, write_layer};
 use layer::unpack::{UnpackReport, apply};
 use std::fs;
@@ -37,6 +38,7 @@ fn entries(tar: &[u8]) -> Vec<String> {
                 record.map(|r| (r.key().unwrap().to_string(), r.value().unwrap().to_string())).unwrap();
             match key.as_str() {
                 "MSWINDOWS.fileattr" => out.push_str(&format!(" {value}")),
+                "MSWINDOWS.mountpoint" => out.push_str(" mountpoint"),
                 "MSWINDOWS.rawsd" => out.push_str(&format!(" sd:{}", value.len())),
                 "LIBARCHIVE.creationtime" => out.push_str(&format!(" at:{value}")),
                 _ => {}
@@ -135,4 +137,56 @@ fn what_windows_cannot_have_is_refused() {
     // Nothing at all is a layer nevertheless.
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(entries(&pack(dir.path(), &[]).unwrap().0), ["Hives/ 16", "Files/ 16"]);
+}
+
+fn known<'a>(path: &'a str, kind: KnownKind<'a>, attributes: u32) -> KnownEntry<'a> {
+    KnownEntry { path, kind, attributes, descriptor: None, created: (5, 100), modified: (7, 0) }
+}
+
+#[test]
+fn what_is_known_of_files_goes_in_as_it_is() {
+    let produce = |layer: &mut KnownLayer<'_>| {
+        let root = KnownEntry { descriptor: Some(&[1; 30]), ..known("Files", KnownKind::Folder, 0x16) };
+        layer.entry(&root)?;
+        layer.entry(&known("Files:folder", KnownKind::Stream { size: 2 }, 0))?;
+        layer.data(b"xy")?;
+        layer.entry(&known("Files/f", KnownKind::File { size: 1000 }, 0x2020))?;
+        layer.data(&[b'f'; 600])?;
+        layer.data(&[b'g'; 400])?;
+        layer.entry(&known("Files/f:zone", KnownKind::Stream { size: 0 }, 0x2020))?;
+        layer.entry(&known("Files/g", KnownKind::HardLink { to: "Files/f" }, 0x2020))?;
+        layer.entry(&known("Files/j", KnownKind::MountPoint { target: r"C:\Users" }, 0x410))?;
+        layer.entry(&known("Files/\u{e9}", KnownKind::Symlink { target: r"..\x" }, 0x400))
+    };
+    let mut tar = Vec::new();
+    let stats = write_known::<layer::Error>(&mut tar, produce).unwrap();
+    assert_eq!((stats.entries, stats.size), (7, tar.len() as u64));
+    assert_eq!(
+        entries(&tar),
+        [
+            "Files at:5.0000001 22 sd:40",
+            "Files:folder",
+            "Files/f at:5.0000001 8224",
+            "Files/f:zone",
+            "Files/g -> Files/f",
+            r"Files/j -> C:\Users at:5.0000001 1040 mountpoint",
+            "Files/\u{e9} -> ..\\x at:5.0000001 1024",
+        ]
+    );
+    let (unpacked, report) = unpack(&tar);
+    assert_eq!((report.form, report.diff_id), (Form::Windows, stats.diff_id));
+    let content = fs::read(unpacked.path().join("Files/g")).unwrap();
+    assert!(content.len() == 1000 && content[..600] == [b'f'; 600] && content[600..] == [b'g'; 400]);
+    assert_eq!(fs::read(unpacked.path().join("Files:folder")).unwrap(), b"xy");
+    let mut again = Vec::new();
+    assert_eq!(write_known::<layer::Error>(&mut again, produce).unwrap(), stats);
+    assert!(again == tar);
+    // More or fewer bytes than a file has are a mistake.
+    for size in [1, 3] {
+        let e = write_known::<layer::Error>(&mut Vec::new(), |layer| {
+            layer.entry(&known("Files/f", KnownKind::File { size }, 32))?;
+            layer.data(b"xy")
+        });
+        assert!(e.is_err(), "{size}");
+    }
 }
