@@ -17,6 +17,7 @@ mod header;
 mod huffman;
 mod lzx;
 mod reader;
+mod reparse;
 mod tree;
 mod xml;
 mod xpress;
@@ -24,6 +25,7 @@ mod xpress;
 pub use error::{Error, Result, Unsupported};
 pub use header::Compression;
 pub use reader::Wim;
+pub use reparse::{MOST as MOST_REPARSE, Target, on_drive_c};
 pub use tree::{Entry, Kind, Stream, Tree, attributes};
 
 use std::fmt;

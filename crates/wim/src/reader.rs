@@ -54,8 +54,9 @@ impl<R: Read + Seek> Wim<R> {
         if !bytes.starts_with(header::MAGIC) {
             return Err(Error::NotWim);
         }
-        let what = "the end of its header";
-        let bytes = bytes.first_chunk().ok_or(Error::Truncated { what, offset: 0 })?;
+        let offset = bytes.len() as u64;
+        let bytes = bytes.first_chunk();
+        let bytes = bytes.ok_or(Error::Truncated { what: "the rest of its header", offset })?;
         let header = Header::parse(bytes, length)?;
         let unpacker = match header.compression {
             Compression::None => Unpacker::None,
@@ -97,11 +98,20 @@ impl<R: Read + Seek> Wim<R> {
         self.header.links_fixed
     }
 
-    /// The folders and files of an image.
-    pub fn tree(&mut self, index: u32) -> Result<Tree> {
+    /// The SHA-1 of an image's metadata, which stands for all that is in the image.
+    pub fn hash(&self, index: u32) -> Result<Hash> {
+        self.metadata(index).map(|blob| blob.hash)
+    }
+
+    fn metadata(&self, index: u32) -> Result<Blob> {
         let at = (index as usize).checked_sub(1);
         let blob = at.and_then(|at| self.metadata.get(at)).copied();
-        let blob = blob.ok_or(Error::NoImage { index, count: self.header.images })?;
+        blob.ok_or(Error::NoImage { index, count: self.header.images })
+    }
+
+    /// The folders and files of an image.
+    pub fn tree(&mut self, index: u32) -> Result<Tree> {
+        let blob = self.metadata(index)?;
         let metadata = self.whole(&blob.resource, "metadata", tree::MOST)?;
         if Sha1::digest(&metadata)[..] != blob.hash.0 {
             return Err(Error::Damaged { hash: blob.hash });

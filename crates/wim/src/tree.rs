@@ -67,7 +67,7 @@ pub enum Kind {
     Reparse {
         tag: u32,
         /// Its target is written as it was, though those of other links are told from the root.
-        is_fixed: bool,
+        is_literal: bool,
         /// What follows the header of eight bytes in the file system.
         data: Option<Hash>,
     },
@@ -294,7 +294,7 @@ impl<'a> Parser<'a> {
         let data = unnamed.iter().find_map(|hash| hash.some());
         let is_folder = attributes & attributes::DIRECTORY != 0;
         let kind = match attributes & attributes::REPARSE_POINT != 0 {
-            true => Kind::Reparse { tag, is_fixed: rp_flags & 1 != 0, data },
+            true => Kind::Reparse { tag, is_literal: rp_flags & 1 != 0, data },
             false if is_folder => Kind::Folder,
             false => Kind::File { data },
         };

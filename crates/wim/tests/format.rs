@@ -88,7 +88,7 @@ fn all_of_an_image_is_read() {
     let [zone, a] = &b.streams[..] else { panic!() };
     assert_eq!((zone.name.as_str(), a.name.as_str(), a.data), ("Zone.Identifier", "a", None));
     assert_eq!(file.read(&zone.data.unwrap(), 100).unwrap(), b"[ZoneTransfer]");
-    assert!(matches!(link.kind, Kind::Reparse { tag: 0xa000_000c, is_fixed: false, data: Some(_) }));
+    assert!(matches!(link.kind, Kind::Reparse { tag: 0xa000_000c, is_literal: false, data: Some(_) }));
     assert!(matches!(file.tree(3), Err(Error::NoImage { index: 3, count: 2 })));
     assert!(matches!(file.tree(0), Err(Error::NoImage { .. })));
 }
