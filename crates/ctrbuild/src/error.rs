@@ -121,6 +121,12 @@ impl From<layer::Error> for Error {
     }
 }
 
+impl From<wim::Error> for Error {
+    fn from(e: wim::Error) -> Self {
+        Error::world(chain(&e)).maybe_hint(e.hint())
+    }
+}
+
 impl From<sandbox::Error> for Error {
     fn from(e: sandbox::Error) -> Self {
         Error::world(chain(&e)).maybe_hint(e.hint())

@@ -1,7 +1,12 @@
 //! Base operating system images, made from a distribution's packages.
 //!
 //! For machines that reach a mirror but no registry: `debian:bookworm` is bootstrapped natively, its
-//! packages verified against the archive's key, and configured by dpkg in our own sandbox.
+//! packages verified against the archive's key, and configured by dpkg in our own sandbox. Archives and Windows image
+//! files bring others.
+
+mod wim;
+
+pub use self::wim::Choice;
 
 use crate::blobs::StoreSink;
 use crate::{Error, ErrorKind, Session, images};
@@ -95,25 +100,27 @@ pub struct Imported {
     pub present: Vec<Reference>,
 }
 
-/// The first bytes of a Windows image file.
-const WIM: &[u8] = b"MSWIM\0\0\0";
+/// Whether a file begins as Windows image files do.
+fn is_wim(mut file: impl Read) -> bool {
+    let mut magic = [0; ::wim::MAGIC.len()];
+    file.read_exact(&mut magic).is_ok() && magic == ::wim::MAGIC
+}
 
-/// Install base images from an archive or layout. `name` is for an archive with a single image. Every digest is checked
-/// before the first name changes.
+/// Install base images from an archive, a layout or a Windows image file. `name` is for an archive with a single image;
+/// `choice` for a Windows image file, of whose images one is installed. Every digest is checked before the first name
+/// changes.
 pub fn import(
     session: &Session,
     source: images::LoadSource<'_>,
     name: Option<&Reference>,
+    choice: Option<&Choice>,
     force: bool,
 ) -> Result<Imported, Error> {
     let scratch = session.store.root().join("tmp");
     let loaded = match source {
         images::LoadSource::Path(path) => {
-            let mut magic = [0; WIM.len()];
-            let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic));
-            if read.is_ok() && magic == WIM {
-                return Err(Error::new(ErrorKind::Recipe, format!("{} is a Windows image file (WIM), which can't be read yet", path.display()))
-                    .hint("an OCI layout, an OCI archive or a docker archive can be: skopeo and docker save make such"));
+            if std::fs::File::open(path).is_ok_and(is_wim) {
+                return wim::import(session, path, name, choice, force);
             }
             exporter::open(path, &scratch, Default::default()).map_err(|e| {
                 let mut error = Error::from(e);
@@ -124,8 +131,28 @@ pub fn import(
                 error
             })?
         }
-        images::LoadSource::Stream(reader) => exporter::open_reader(reader, &scratch, Default::default())?,
+        images::LoadSource::Stream(mut reader) => {
+            let mut begin = Vec::new();
+            let read = reader.by_ref().take(::wim::MAGIC.len() as u64).read_to_end(&mut begin);
+            read.map_err(|e| Error::world(format!("can't read the archive: {e}")))?;
+            if is_wim(&begin[..]) {
+                return Err(Error::new(ErrorKind::Recipe, "a Windows image file can't come from a stream")
+                    .hint("save it to a file first: its data are in no order"));
+            }
+            exporter::open_reader(
+                Box::new(std::io::Cursor::new(begin).chain(reader)),
+                &scratch,
+                Default::default(),
+            )?
+        }
     };
+    if choice.is_some() {
+        return Err(Error::new(
+            ErrorKind::Recipe,
+            "--index is for Windows image files, and this is an archive",
+        )
+        .hint("leave it out: all images of an archive are installed"));
+    }
     let mut wanted = Vec::new();
     let mut done = Imported::default();
     for image in loaded.images() {

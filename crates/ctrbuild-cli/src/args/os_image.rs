@@ -36,7 +36,7 @@ pub enum OsImage {
     Rm(OsRemoveArgs),
     /// Save a base image for a machine without a network
     Save(OsSaveArgs),
-    /// Install base images from an archive or OCI layout
+    /// Install base images from an archive, an OCI layout or a Windows image file (WIM)
     Import(OsImportArgs),
 }
 
@@ -112,11 +112,14 @@ pub struct OsSaveArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct OsImportArgs {
-    /// OCI layout, OCI archive or docker archive; `-` is standard input
+    /// OCI layout, OCI archive, docker archive or Windows image file (WIM); `-` is standard input
     pub file: PathBuf,
     /// Name of an image that has none in the archive, or another one: NAME:VERSION
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Which image of a Windows image file: its number, or its name in the file
+    #[arg(long, value_name = "N|NAME")]
+    pub index: Option<String>,
     /// Install what is installed already, or has the name of another image
     #[arg(long)]
     pub force: bool,

@@ -186,7 +186,8 @@ fn import(global: &Global, args: &OsImportArgs) -> Result<ExitCode, Error> {
         Some("-") => images::LoadSource::Stream(Box::new(std::io::stdin())),
         _ => images::LoadSource::Path(&args.file),
     };
-    let done = os_image::import(&session, source, name.as_ref(), args.force)?;
+    let choice = args.index.as_deref().map(os_image::Choice::parse);
+    let done = os_image::import(&session, source, name.as_ref(), choice.as_ref(), args.force)?;
     for name in &done.present {
         eprintln!("{} is already installed (use --force)", name.familiar());
     }

@@ -25,4 +25,5 @@ mod secrets;
 mod signals;
 mod space;
 mod terminal;
+mod wim;
 mod windows;

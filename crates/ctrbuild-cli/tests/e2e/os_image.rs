@@ -76,7 +76,7 @@ fn a_base_image_goes_to_a_machine_without_a_network() {
     }
     fs::write(place.path("windows.wim"), b"MSWIM\0\0\0rest").unwrap();
     fs::write(place.path("odd"), b"nothing").unwrap();
-    for (file, word) in [("windows.wim", "Windows image file"), ("odd", "odd"), ("absent", "absent")] {
+    for (file, word) in [("windows.wim", "the rest of its header"), ("odd", "odd"), ("absent", "absent")] {
         let said = place.run(["os-image", "import", file]).err();
         assert!(said.contains(word) && said.starts_with("error: "), "{said}");
     }
