@@ -10,11 +10,13 @@ mod archive;
 mod image;
 mod machine;
 mod recipe;
+mod wim;
 
 pub use archive::{extract, layer};
 pub use image::{config, document, platform, reference};
 pub use machine::{mountinfo, passwd, records};
 pub use recipe::{ignore, parse, word};
+pub use wim::{tree as wim_tree, wim};
 
 /// A function and the name of its target.
 pub type Target = (&'static str, fn(&[u8]));
@@ -33,4 +35,6 @@ pub const TARGETS: &[Target] = &[
     ("machine_mountinfo", mountinfo),
     ("machine_passwd", passwd),
     ("store_records", records),
+    ("wim_file", wim),
+    ("wim_tree", wim_tree),
 ];

@@ -6,6 +6,7 @@
 use fuzzing::TARGETS;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
+use testkit::{WimImage, WimNode};
 
 struct Random(u64);
 
@@ -255,8 +256,33 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             "# escape=`\nFROM a\nRUN a `\n b\n",
             "FROM a\nHEALTHCHECK --interval=1s CMD x\nONBUILD RUN --mount=type=cache,target=/a x\nLABEL \"a b\"=c d=\\\n e\n",
         ]),
+        "wim_file" => vec![windows_image()],
+        "wim_tree" => vec![metadata(&windows_image())],
         other => panic!("no seeds for {other}"),
     }
+}
+
+fn windows_image() -> Vec<u8> {
+    let file = WimNode {
+        streams: vec![("stream".into(), b"of it".to_vec())],
+        descriptor: Some(vec![1; 24]),
+        short_name: "F~1".into(),
+        link_group: 1,
+        ..WimNode::file("file", b"data")
+    };
+    let link = WimNode::link("link", 0xa000_0003, "\\??\\C:\\x", "C:\\x");
+    let folders = vec![WimNode::folder("a", vec![WimNode::folder("b", vec![file.clone()])]), file, link];
+    testkit::wim(&[WimImage::windows("name", [10, 0, 20348, 1], WimNode::folder("", folders))])
+}
+
+/// The metadata of the only image of a file, which are not compressed.
+fn metadata(file: &[u8]) -> Vec<u8> {
+    let number = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
+    let (table, length) = (number(56) as usize, number(64) as usize);
+    // The last entry of the table, which begins with size and place.
+    let entry = table + length - 50;
+    let (size, at) = ((number(entry) & (u64::MAX >> 8)) as usize, number(entry + 8) as usize);
+    file[at..at + size].to_vec()
 }
 
 fn run(name: &str) {
@@ -298,5 +324,5 @@ macro_rules! targets {
 
 targets! {
     archive_extract archive_layer dockerfile_ignore dockerfile_parse dockerfile_word image_config image_document
-    image_platform image_reference machine_mountinfo machine_passwd store_records
+    image_platform image_reference machine_mountinfo machine_passwd store_records wim_file wim_tree
 }
