@@ -255,3 +255,50 @@ fn failed(e: std::io::Error, what: &'static str, offset: u64) -> Error {
         _ => Error::Io(e),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    fn tables(table: Vec<u8>, size: u64, stored: u64) -> Result<Vec<u64>> {
+        let xpress = header::Resource::default();
+        let header = Header {
+            compression: Compression::Xpress,
+            chunk: 32768,
+            images: 0,
+            blobs: xpress,
+            xml: xpress,
+            links_fixed: false,
+        };
+        let (metadata, blobs, images) = (Vec::new(), HashMap::new(), BTreeMap::new());
+        let unpacker = Unpacker::None;
+        let mut wim = Wim { file: Cursor::new(table), header, images, metadata, blobs, unpacker };
+        wim.chunks(&Resource { offset: 0, stored, size, is_compressed: true }, "data of a file")
+    }
+
+    #[test]
+    fn chunk_tables_have_four_or_eight_bytes_for_each_but_the_first() {
+        let four = [100u32, 250].iter().flat_map(|n| n.to_le_bytes()).collect();
+        assert_eq!(tables(four, 70_000, 400).unwrap(), [8, 108, 258]);
+        assert_eq!(tables(Vec::new(), 32_768, 10).unwrap(), [0]);
+        // From 4 GiB on.
+        let chunks = (1u64 << 32) / 32_768;
+        let eight: Vec<u8> = (1..chunks).flat_map(|i| (i * 20_000).to_le_bytes()).collect();
+        let length = eight.len() as u64;
+        let begins = tables(eight, 1 << 32, length + chunks * 20_000).unwrap();
+        assert_eq!(
+            (begins.len() as u64, begins[1], begins[131_071]),
+            (chunks, length + 20_000, length + 2_621_420_000)
+        );
+    }
+
+    #[test]
+    fn chunk_tables_that_lie() {
+        let outside = 500u32.to_le_bytes().to_vec();
+        assert!(matches!(tables(outside, 40_000, 400), Err(Error::Malformed { .. })));
+        assert!(matches!(tables(vec![0; 3], 40_000, 400), Err(Error::Truncated { .. })));
+        assert!(matches!(tables(Vec::new(), 1 << 40, 400), Err(Error::Limit { .. })));
+        assert!(matches!(tables(Vec::new(), 1 << 30, 400), Err(Error::Malformed { .. })));
+    }
+}

@@ -244,13 +244,13 @@ impl<'a> Parser<'a> {
         // A NUL is between the two.
         let short_at = ENTRY + if name_bytes == 0 { 0 } else { usize::from(name_bytes) + 2 };
         let short_name = match short_bytes {
-            0 => Some(String::new()),
-            n => utf16(record, short_at, n)?,
+            0 => String::new(),
+            // Nobody goes by it.
+            n => utf16(record, short_at, n)?.unwrap_or_default(),
         };
         let place = |name: &str| path_of(done, parent as usize, Some(name));
-        let (Some(name), Some(short_name)) = (name, short_name) else {
-            let path = place("…");
-            return Err(Error::Entry { path, reason: "its name is not UTF-16" });
+        let Some(name) = name else {
+            return Err(Error::Entry { path: place("…"), reason: "its name is not UTF-16" });
         };
         let wrong = |reason| Error::Entry { path: place(&name), reason };
         if name.contains(['/', '\\', ':', '\0']) {
