@@ -185,6 +185,31 @@ fn an_image_of_a_file_is_a_base_image() {
     place.verify();
 }
 
+/// A file says whether absolute targets are told from the root of its images, and each link whether it is an exception.
+#[test]
+fn absolute_targets_are_on_drive_c() {
+    if !has(&["gzip"]) {
+        return;
+    }
+    let place = Place::bare();
+    let link = |name: &str| WimNode::link(name, SYMLINK, r"\??\D:\x", r"D:\x");
+    let literal = WimNode { reparse: Some((SYMLINK, 1)), ..link("literal") };
+    let root = WimNode::folder(
+        "",
+        vec![link("link"), literal, WimNode::link("unseen", MOUNT_POINT, r"\??\D:\x", "")],
+    );
+    let mut bytes = wim(&[WimImage::windows("x", VERSION, root)]);
+    let mut links = |flags: u32| {
+        bytes[16..20].copy_from_slice(&flags.to_le_bytes());
+        fs::write(place.path("x.wim"), &bytes).unwrap();
+        place.run(["os-image", "import", "--force", "--name", "x:1", "x.wim"]).ok();
+        let found = entries(&layer(&place, "x:1"));
+        found[1..].iter().map(|l| l.split(' ').nth(3).unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(links(0), [r"D:\x", r"D:\x", r"D:\x"]);
+    assert_eq!(links(0x80), [r"C:\x", r"D:\x", r"C:\x"]);
+}
+
 #[test]
 fn one_of_several_images_is_chosen() {
     let place = Place::bare();
