@@ -197,6 +197,24 @@ impl RootDir {
         list(fd).map_err(failed("list", path))
     }
 
+    /// Names in a folder, sorted bytewise, each with the metadata of what it is itself. One look at the folder costs less
+    /// than one at each path in it.
+    pub fn read_dir_metadata(&self, path: impl AsRef<Path>) -> Result<Vec<(OsString, Stat)>> {
+        let path = path.as_ref();
+        let fd = self.open_file(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let of_list = fd.try_clone().map_err(|e| Error::io(format!("can't list {}", path.display()), e))?;
+        let mut out = Vec::new();
+        for entry in list(of_list).map_err(failed("list", path))? {
+            match rustix::fs::statat(&fd, &entry.name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => out.push((entry.name, stat)),
+                // Removed meanwhile.
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(failed("stat", &path.join(&entry.name))(e)),
+            }
+        }
+        Ok(out)
+    }
+
     /// The absolute path inside the root that `path` really means, without symlinks. Components that don't
     /// exist are kept as names. What is true now can be changed by anyone who can write to the tree: use the
     /// result as a name, and pass it through this type again to act on it.

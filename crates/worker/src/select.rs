@@ -233,7 +233,7 @@ impl Tree {
                 if !FileType::from_raw_mode(stat.st_mode).is_dir() {
                     continue;
                 }
-                for name in self.list(dir)? {
+                for (name, _) in self.list(dir)? {
                     let matched =
                         name.to_str().is_some_and(|n| dockerfile::glob::matches(pattern, n).unwrap_or(false));
                     if matched && (last || self.is_dir(&dir.join(&name))?) {
@@ -288,29 +288,24 @@ impl Tree {
             return Ok(false);
         }
         // An ignored folder is there if something in it is.
-        for entry in self.root.read_dir(path).map_err(io)? {
-            let below = path.join(&entry.name);
-            match self.root.symlink_metadata(&below) {
-                Ok(stat) if self.visible(&below, &stat)? => return Ok(true),
-                _ => {}
+        for (name, stat) in self.root.read_dir_metadata(path).map_err(io)? {
+            if self.visible(&path.join(name), &stat)? {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Visible names in a folder, sorted.
-    fn list(&self, dir: &Path) -> Result<Vec<OsString>, ErrorKind> {
-        let entries = self.root.read_dir(dir).map_err(io)?;
-        let mut names = Vec::with_capacity(entries.len());
-        for entry in entries {
-            if let TreeKind::Context { ignore: Some(_) } = self.kind
-                && self.lstat(&dir.join(&entry.name))?.is_none()
-            {
-                continue;
-            }
-            names.push(entry.name);
+    /// What is visible in a folder, by name, sorted.
+    fn list(&self, dir: &Path) -> Result<Vec<(OsString, Stat)>, ErrorKind> {
+        let mut entries = self.root.read_dir_metadata(dir).map_err(io)?;
+        if let TreeKind::Context { ignore: Some(_) } = self.kind {
+            let visible = entries.iter().map(|(name, stat)| self.visible(&dir.join(name), stat));
+            let visible = visible.collect::<Result<Vec<_>, _>>()?;
+            let mut visible = visible.into_iter();
+            entries.retain(|_| visible.next().unwrap_or(false));
         }
-        Ok(names)
+        Ok(entries)
     }
 
     fn entry(&self, path: &Path, rel: &Path, stat: &Stat) -> Result<Entry, ErrorKind> {
@@ -428,11 +423,8 @@ impl Walk<'_> {
             self.parents.push(entry);
         }
         if is_dir && !verdict.prune {
-            for name in self.tree.list(path)? {
-                let below = path.join(&name);
-                if let Some(stat) = self.tree.lstat(&below)? {
-                    self.visit(&below, &rel.join(&name), &stat)?;
-                }
+            for (name, stat) in self.tree.list(path)? {
+                self.visit(&path.join(&name), &rel.join(&name), &stat)?;
             }
         }
         if self.parents.last().is_some_and(|p| p.rel == rel) {
