@@ -23,10 +23,14 @@ fn main() -> ExitCode {
     let cli = args::Cli::parse_from(args::Cli::complete(std::env::args_os()));
     match run(cli) {
         Ok(code) => code,
-        Err(e) => {
-            render::failure(&e, None);
-            ExitCode::FAILURE
-        }
+        Err(e) => match commands::ended_by_signal() {
+            // That was said, and whatever failed for it is no news.
+            Some(code) => ExitCode::from(code),
+            None => {
+                render::failure(&e, None);
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

@@ -64,11 +64,14 @@ fn wait<T: Send + 'static>(
         let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
         let mut size = signal(SignalKind::window_change()).map_err(failed)?;
         let ended = par::blocking(ended);
-        tokio::pin!(ended);
+        // Also one that came while the command was prepared.
+        let asked = super::interrupt::asked();
+        tokio::pin!(ended, asked);
         let mut told = None;
         loop {
             let ending = tokio::select! {
                 done = &mut ended => return done.map(|done| (done, told)),
+                first = &mut asked, if told.is_none() => first?,
                 _ = terminate.recv() => SignalKind::terminate(),
                 _ = interrupt.recv() => SignalKind::interrupt(),
                 _ = hang_up.recv() => SignalKind::hangup(),

@@ -38,13 +38,7 @@ pub fn run(global: &Global, args: &BuildArgs) -> Result<ExitCode, Error> {
         };
     }
     let session = machine::session(global)?;
-    let request = match request(&session, args) {
-        Ok(request) => request,
-        Err(e) => {
-            render::failure(&e, None);
-            return Ok(ExitCode::FAILURE);
-        }
-    };
+    let request = request(&session, args)?;
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
     let observer = progress::Recorder::new(progress::observer(mode));
     let outcome = super::wait(ctrbuild::build(&session, &request, &observer));
@@ -456,8 +450,8 @@ where
 {
     match super::wait(load(context))? {
         Ok(loaded) => Ok(loaded),
-        // Stopped by a signal, which was said already; nothing is left behind.
-        Err(_) => Err(Error::new(ErrorKind::Step(130), "cancelled")),
+        // By a signal, which was said already and which is the exit code (`ended_by_signal`).
+        Err(_) => Err(Error::world("cancelled")),
     }
 }
 

@@ -23,6 +23,7 @@ mod images_format;
 mod import;
 mod inspect;
 mod inspect_format;
+mod interrupt;
 mod lint;
 mod lint_explain;
 mod lint_files;
@@ -106,6 +107,8 @@ pub fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
     }
 }
 
+pub use interrupt::ended_by as ended_by_signal;
+
 /// What the options say of compression.
 fn compression(args: &CompressionArgs) -> Result<Option<Compression>, Error> {
     Compression::parse(args.compression.as_deref(), args.compression_level.as_deref())
@@ -115,33 +118,21 @@ fn compression(args: &CompressionArgs) -> Result<Option<Compression>, Error> {
 /// Run async work to its end, or to the first SIGINT or SIGTERM: then the work is dropped (which kills
 /// its steps) and the exit code is 130 or 143. A second signal ends the process at once.
 pub fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<Result<T, ExitCode>, Error> {
+    interrupt::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(crate::machine::processors().clamp(1, 8))
         .enable_all()
         .build()
         .map_err(|e| Error::world(format!("can't start the async runtime: {e}")))?;
     let outcome = runtime.block_on(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(|e| Error::world(format!("can't listen for signals: {e}")));
-        let mut interrupt = listen(SignalKind::interrupt())?;
-        let mut terminate = listen(SignalKind::terminate())?;
-        let code = tokio::select! {
+        let signal = tokio::select! {
             done = work => return done.map(Ok),
-            _ = interrupt.recv() => 130,
-            _ = terminate.recv() => 143,
+            signal = interrupt::asked() => signal?,
         };
+        // Steps are being killed while the runtime shuts down.
+        interrupt::dropped();
         eprintln!("cancelled");
-        // Steps are being killed while the runtime shuts down; somebody in a hurry asks twice.
-        std::thread::spawn(move || {
-            let second = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            if let Ok(second) = second {
-                second.block_on(async move {
-                    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-                    std::process::exit(code);
-                });
-            }
-        });
-        Ok(Err(ExitCode::from(code as u8)))
+        Ok(Err(ExitCode::from(interrupt::exit_code(signal))))
     });
     // Steps were killed when the work was dropped; what they leave is removed by threads that may need a
     // moment, but a thread that waits for another process's lock must not keep us.
