@@ -209,13 +209,17 @@ pub async fn build(
     {
         observer.note(&format!("one or more build-args were not consumed: {}", plan.unused_args.join(", ")));
     }
+    // Found out now, not after a long build.
+    let platforms: Vec<_> = plans.iter().map(|plan| &plan.platform).collect();
+    request.outputs.iter().try_for_each(|output| output.check(&platforms))?;
     if request.outputs.iter().any(|o| o.rewrite_timestamp) && plans.iter().any(|p| p.epoch.is_none()) {
         observer.note("rewrite-timestamp is asked for, but SOURCE_DATE_EPOCH is not given");
     }
     let worker = worker(session, request, contexts, imports.clone());
     let solved = plans.iter().map(|plan| solve(session, request, &worker, &imports, plan, observer));
     let built = futures_util::future::try_join_all(solved).await;
-    worker.remember();
+    let learned = worker.0.clone();
+    par::blocking(move || learned.remember()).await;
     let built = built?;
     let images: Vec<BuiltImage> = built.iter().map(|b| b.image.clone()).collect();
 

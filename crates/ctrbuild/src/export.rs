@@ -176,6 +176,14 @@ impl Output {
             && !self.rewrite_timestamp
     }
 
+    /// Whether what it is to carry has a place in images of these platforms. Files alone carry nothing.
+    pub(crate) fn check(&self, platforms: &[&Platform]) -> Result<(), Error> {
+        match self.kind {
+            OutputKind::Tar { .. } | OutputKind::Local { .. } => Ok(()),
+            _ => self.annotations.check(platforms),
+        }
+    }
+
     /// Docker's own documents have no annotations.
     fn format(&self) -> Format {
         match self.oci_media_types {
@@ -244,7 +252,6 @@ pub async fn export(
         par::blocking(move || root_file_systems(&session, &output, &images, split)).await?;
         return Ok(Exported { content: None, names });
     }
-    output.annotations.check(&images.iter().map(|b| &b.platform).collect::<Vec<_>>())?;
     let (s, o, i) = (session.clone(), output.clone(), images.to_vec());
     let packed = par::blocking(move || {
         i.iter()

@@ -17,7 +17,7 @@ use sandbox::{MountFd, RootDir, SandboxSpec, Status, Stdio};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
-use store::Expected;
+use store::{Expected, RefV1};
 
 /// Tags of `debian` that can be made here (each also with `-slim`); only hints rely on it.
 pub const DEBIAN_TAGS: [&str; 9] =
@@ -98,6 +98,17 @@ pub struct Imported {
     pub installed: Vec<Installed>,
     /// What was installed already.
     pub present: Vec<Reference>,
+}
+
+/// The name belongs to an image that is not the one of the `source`.
+fn is_another(name: &Reference, old: &RefV1, source: &str) -> Error {
+    let message = format!(
+        "{} is already installed (use --force): it is another image ({})",
+        name.familiar(),
+        old.target.digest.short()
+    );
+    Error::new(ErrorKind::Conflict, message)
+        .hint(format!("--force moves the name to the image of the {source}"))
 }
 
 /// Whether a file begins as Windows image files do.
@@ -181,15 +192,7 @@ pub fn import(
                     done.present.push(name);
                 }
                 Some(old) if !force && old.target.digest != image.content.digest() => {
-                    return Err(Error::new(
-                        ErrorKind::Conflict,
-                        format!(
-                            "{} is already installed (use --force): it is another image ({})",
-                            name.familiar(),
-                            old.target.digest.short()
-                        ),
-                    )
-                    .hint("--force moves the name to the image of the archive"));
+                    return Err(is_another(&name, &old, "archive"));
                 }
                 _ => wanted.push((name, image)),
             }

@@ -41,7 +41,7 @@ impl<W: Write> Tarball<W> {
         self.header(name, tar::EntryType::Regular, 0o644, size)?;
         let copied = io::copy(&mut reader.take(size), &mut self.out)?;
         // A verifying reader checks the digest when it is read past the end.
-        if copied != size || io::copy(reader, &mut io::sink())? != 0 {
+        if copied != size || io::copy(&mut reader.take(1), &mut io::sink())? != 0 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the content has another size than announced",

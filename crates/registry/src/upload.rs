@@ -71,9 +71,8 @@ impl Client {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let first = attempt == 1;
             let source = source.clone();
-            match self.push_once(&ep, &scope, repository, blob, source, mount_from, first, progress).await {
+            match self.push_once(&ep, &scope, repository, blob, source, mount_from, attempt, progress).await {
                 Ok(done) => {
                     match &done {
                         Uploaded::Present => progress.event(Event::Present { blob }),
@@ -100,12 +99,12 @@ impl Client {
         blob: &Descriptor,
         source: Arc<dyn BlobSource>,
         mount_from: &[String],
-        first: bool,
+        attempt: u32,
         progress: &dyn Progress,
     ) -> Result<Uploaded, Error> {
         // Whatever only saves the upload may fail from the second attempt on: a registry that was killed can
         // have left half a link, and asked about the blob answers 500 until the blob is uploaded again.
-        let gives_up = |e: &Error| first && e.is_transient();
+        let gives_up = |e: &Error| attempt == 1 && e.is_transient();
         let asked = async {
             let response = self.http.once(ep, &head(ep, repository, blob, scope)?).await?;
             self.says_present(ep, blob, response).await

@@ -173,11 +173,8 @@ impl<'s> Collection<'s> {
         drop(turn);
         drop(guard);
         self.doomed.extend(reaped?);
-        let trash = self.store.path("trash");
         // With what others left there.
-        self.doomed.retain(|path| !path.starts_with(&trash));
-        self.doomed.extend(disk::names(&trash)?.into_iter().map(|name| trash.join(name)));
-        Ok(())
+        self.store.add_trash(&mut self.doomed)
     }
 
     /// Whether a layer was removed that had files in common with others.

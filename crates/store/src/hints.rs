@@ -30,11 +30,11 @@ impl LocalStore {
         let path = self.hint_path(key);
         let is_new = !path.exists();
         disk::write_atomic(&self.tmp_path()?, &path, &bytes, disk::Durability::Cached)?;
-        if is_new { self.drop_hints(Duration::MAX).map(|_| ()) } else { Ok(()) }
+        if is_new { self.drop_hints(Duration::MAX) } else { Ok(()) }
     }
 
     /// Drop those that are older than `age`, and the oldest of too many.
-    pub(crate) fn drop_hints(&self, age: Duration) -> Result<u64> {
+    pub(crate) fn drop_hints(&self, age: Duration) -> Result<()> {
         let mut found = Vec::new();
         for name in disk::names(&self.path(FOLDER))? {
             let path = self.path(FOLDER).join(name);
@@ -44,14 +44,13 @@ impl LocalStore {
         }
         found.sort();
         let too_many = found.len().saturating_sub(MOST);
-        let mut dropped = 0;
         for (n, (written, path)) in found.iter().enumerate() {
             let old = self.now().duration_since(*written).is_ok_and(|a| a >= age);
             if n < too_many || old {
-                dropped += u64::from(disk::remove_file(path)?);
+                disk::remove_file(path)?;
             }
         }
-        Ok(dropped)
+        Ok(())
     }
 
     fn hint_path(&self, key: &[u8; 32]) -> PathBuf {

@@ -179,9 +179,7 @@ impl LocalStore {
             let mut doomed = self.reap(&guard)?;
             // A collection that was killed had taken it away and not deleted yet; so has one that deletes by now, which
             // does not mind.
-            let trash = self.path("trash");
-            doomed.retain(|path| !path.starts_with(&trash));
-            doomed.extend(disk::names(&trash)?.into_iter().map(|name| trash.join(name)));
+            self.add_trash(&mut doomed)?;
             doomed
         };
         for path in doomed {
@@ -217,6 +215,14 @@ impl LocalStore {
             disk::remove_file(&path)?;
         }
         Ok(doomed)
+    }
+
+    /// Add all that is in `trash`, whoever left it there, to what is to be deleted.
+    pub(crate) fn add_trash(&self, doomed: &mut Vec<PathBuf>) -> Result<()> {
+        let trash = self.path("trash");
+        doomed.retain(|path| !path.starts_with(&trash));
+        doomed.extend(disk::names(&trash)?.into_iter().map(|name| trash.join(name)));
+        Ok(())
     }
 
     /// Take a file or folder out of sight by renaming it into `trash`. Where even a rename finds no

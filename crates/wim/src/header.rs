@@ -86,6 +86,12 @@ impl Fields<'_> {
     }
 }
 
+/// UTF-16 text; `None` where halves of characters are in it, or a half of a unit.
+pub(crate) fn utf16(bytes: &[u8]) -> Option<String> {
+    let (units, []) = bytes.as_chunks::<2>() else { return None };
+    char::decode_utf16(units.iter().map(|two| u16::from_le_bytes(*two))).collect::<Result<_, _>>().ok()
+}
+
 /// A resource in a record of 24 bytes, with its flags.
 fn resource(fields: &Fields<'_>, at: usize) -> (Resource, u8) {
     let (stored, flags) = (fields.u64(at) & (u64::MAX >> 8), (fields.u64(at) >> 56) as u8);

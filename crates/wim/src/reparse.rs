@@ -1,7 +1,7 @@
 //! Reparse points: where links and mount points lead (MS-FSCC 2.1.2.4 and 2.1.2.5).
 
 use crate::error::malformed;
-use crate::header::Fields;
+use crate::header::{Fields, utf16};
 use crate::{Error, Result};
 
 const SYMLINK: u32 = 0xa000_000c;
@@ -34,9 +34,7 @@ impl Target {
             let (from, length) = (usize::from(fields.u16(at)), usize::from(fields.u16(at + 2)));
             let bytes = buffer.get(from..from + length).filter(|b| b.len() % 2 == 0);
             let bytes = bytes.ok_or_else(|| bad("a name is outside of it"))?;
-            let units = bytes.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]]));
-            let name: Result<String, _> = char::decode_utf16(units).collect();
-            name.ok().filter(|n| !n.contains('\0')).ok_or_else(|| bad("a name is not UTF-16"))
+            utf16(bytes).filter(|n| !n.contains('\0')).ok_or_else(|| bad("a name is not UTF-16"))
         };
         let (stored, shown) = (name(0)?, name(4)?);
         // What people see may be left out.

@@ -4,7 +4,7 @@
 //! bytes become entries than the metadata have, so that a folder in itself, or in several others, ends nowhere.
 
 use crate::error::malformed;
-use crate::header::Fields;
+use crate::header::{Fields, utf16};
 use crate::{Error, FileTime, Hash, Result};
 use std::ops::Range;
 
@@ -240,13 +240,13 @@ impl<'a> Parser<'a> {
         let record = self.record(at, length)?;
         let fields = Fields(record);
         let (stream_count, short_bytes, name_bytes) = (fields.u16(96), fields.u16(98), fields.u16(100));
-        let name = utf16(record, ENTRY, name_bytes)?;
+        let name = name_at(record, ENTRY, name_bytes)?;
         // A NUL is between the two.
         let short_at = ENTRY + if name_bytes == 0 { 0 } else { usize::from(name_bytes) + 2 };
         let short_name = match short_bytes {
             0 => String::new(),
             // Nobody goes by it.
-            n => utf16(record, short_at, n)?.unwrap_or_default(),
+            n => name_at(record, short_at, n)?.unwrap_or_default(),
         };
         let place = |name: &str| path_of(done, parent as usize, Some(name));
         let Some(name) = name else {
@@ -323,15 +323,13 @@ impl<'a> Parser<'a> {
         self.used -= 8;
         let record = self.record(at, length)?;
         let fields = Fields(record);
-        let name = utf16(record, STREAM, fields.u16(36))?;
+        let name = name_at(record, STREAM, fields.u16(36))?;
         Ok(((name, fields.hash(16)), at + length.next_multiple_of(8)))
     }
 }
 
 /// A name in a record; `None` where halves of characters are in it.
-fn utf16(record: &[u8], at: usize, bytes: u16) -> Result<Option<String>> {
+fn name_at(record: &[u8], at: usize, bytes: u16) -> Result<Option<String>> {
     let name = record.get(at..at + usize::from(bytes)).filter(|n| n.len() % 2 == 0);
-    let name = name.ok_or_else(|| malformed("metadata", "a name is longer than its entry"))?;
-    let units = name.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]]));
-    Ok(char::decode_utf16(units).collect::<std::result::Result<String, _>>().ok())
+    name.map(utf16).ok_or_else(|| malformed("metadata", "a name is longer than its entry"))
 }

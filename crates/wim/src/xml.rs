@@ -4,6 +4,7 @@
 //! that would make a small document large.
 
 use crate::error::malformed;
+use crate::header::utf16;
 use crate::{ImageInfo, Result, WindowsInfo};
 use std::collections::BTreeMap;
 
@@ -137,9 +138,7 @@ fn decode(bytes: &[u8]) -> Result<String> {
     if !bytes.len().is_multiple_of(2) {
         return Err(bad("it ends in a character"));
     }
-    let units = bytes.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]]));
-    let text: std::result::Result<String, _> = char::decode_utf16(units).collect();
-    let text = text.map_err(|_| bad("it is not UTF-16"))?;
+    let text = utf16(bytes).ok_or_else(|| bad("it is not UTF-16"))?;
     // Some writers end it as a string of C.
     Ok(text.trim_end_matches('\0').to_string())
 }

@@ -79,11 +79,19 @@ fn content(tree: &Tree, entry: &Entry) -> Result<Option<[u8; 32]>, ErrorKind> {
     if entry.kind != Kind::File || entry.hard_link.is_some() {
         return Ok(None);
     }
-    if let Some(hash) = tree.known.get(&entry.stamp) {
+    let Some(known) = &tree.known else { return read(tree, entry).map(Some) };
+    if let Some(hash) = known.get(&entry.stamp) {
         return Ok(Some(hash));
     }
     // The clock that the kernel stamps files with.
     let begun = SystemTime::now();
+    let hash = read(tree, entry)?;
+    known.put(&entry.stamp, hash, begun);
+    Ok(Some(hash))
+}
+
+/// The hash of a file's content.
+fn read(tree: &Tree, entry: &Entry) -> Result<[u8; 32], ErrorKind> {
     let mut hasher = blake3::Hasher::new();
     if entry.size > 0 {
         let mut file = open(tree, entry)?;
@@ -98,9 +106,7 @@ fn content(tree: &Tree, entry: &Entry) -> Result<Option<[u8; 32]>, ErrorKind> {
         }
         unchanged(&file, entry)?;
     }
-    let hash = *hasher.finalize().as_bytes();
-    tree.known.put(&entry.stamp, hash, begun);
-    Ok(Some(hash))
+    Ok(*hasher.finalize().as_bytes())
 }
 
 /// Open a regular file of a selection. Never blocks, even if a FIFO has taken its place.

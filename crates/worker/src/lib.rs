@@ -176,8 +176,7 @@ impl LocalWorker {
             ContextKind::Folder { ignore } => TreeKind::Context { ignore: ignore.clone() },
             ContextKind::Fetched => TreeKind::Layers,
         };
-        let known = self.hashes.get(name).cloned().unwrap_or_else(|| Arc::new(FileHashes::of_build()));
-        Ok(Tree { root, kind, known })
+        Ok(Tree { root, kind, known: self.hashes.get(name).cloned() })
     }
 
     /// Select from a context once, and remember it for the copy.
@@ -234,13 +233,6 @@ pub(crate) fn is_missing(e: &sandbox::Error) -> bool {
 /// The executor behind an `Arc`, as the solver wants it.
 #[derive(Clone)]
 pub struct Worker(pub Arc<LocalWorker>);
-
-impl Worker {
-    /// See [`LocalWorker::remember`].
-    pub fn remember(&self) {
-        self.0.remember();
-    }
-}
 
 impl Executor for Worker {
     async fn source_hash(&self, vertex: &Vertex, selector: &Selector) -> Result<TreeHash, ErrorKind> {

@@ -25,8 +25,8 @@ use std::sync::Arc;
 pub struct Tree {
     pub root: RootDir,
     pub kind: TreeKind,
-    /// Contents that need not be read.
-    pub(crate) known: Arc<FileHashes>,
+    /// Contents that need not be read, where files are looked at more than once.
+    pub(crate) known: Option<Arc<FileHashes>>,
 }
 
 /// How the files of a tree are seen.
@@ -298,14 +298,13 @@ impl Tree {
 
     /// What is visible in a folder, by name, sorted.
     fn list(&self, dir: &Path) -> Result<Vec<(OsString, Stat)>, ErrorKind> {
-        let mut entries = self.root.read_dir_metadata(dir).map_err(io)?;
-        if let TreeKind::Context { ignore: Some(_) } = self.kind {
-            let visible = entries.iter().map(|(name, stat)| self.visible(&dir.join(name), stat));
-            let visible = visible.collect::<Result<Vec<_>, _>>()?;
-            let mut visible = visible.into_iter();
-            entries.retain(|_| visible.next().unwrap_or(false));
+        let mut out = Vec::new();
+        for (name, stat) in self.root.read_dir_metadata(dir).map_err(io)? {
+            if self.visible(&dir.join(&name), &stat)? {
+                out.push((name, stat));
+            }
         }
-        Ok(entries)
+        Ok(out)
     }
 
     fn entry(&self, path: &Path, rel: &Path, stat: &Stat) -> Result<Entry, ErrorKind> {
@@ -472,7 +471,7 @@ mod tests {
             [] => TreeKind::Layers,
             patterns => TreeKind::Context { ignore: Some(Arc::new(Matcher::new(patterns).unwrap())) },
         };
-        (dir, Tree { root, kind, known: Arc::new(FileHashes::of_build()) })
+        (dir, Tree { root, kind, known: None })
     }
 
     fn selector(path: &str) -> PathSelector {

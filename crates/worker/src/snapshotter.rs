@@ -7,7 +7,6 @@
 //! Which way is taken is found out at the first use, by an overlay that does what steps do.
 
 use crate::copy::io;
-use crate::file_hashes::FileHashes;
 use crate::select::{Tree, TreeKind};
 use crate::{store_error, windows};
 use digest::{CacheKey, StableHasher};
@@ -218,8 +217,7 @@ impl Snapshotter {
 
     /// The files of a stack of layers.
     pub fn tree(&self, layers: &[SnapshotId]) -> Result<Tree, ErrorKind> {
-        let known = Arc::new(FileHashes::of_build());
-        Ok(Tree { root: self.view(layers)?.root().map_err(io)?, kind: TreeKind::Layers, known })
+        Ok(Tree { root: self.view(layers)?.root().map_err(io)?, kind: TreeKind::Layers, known: None })
     }
 
     /// The topmost `changes` layers of a stack as one layer that means the same on top of the others.

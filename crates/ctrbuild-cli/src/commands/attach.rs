@@ -57,23 +57,19 @@ fn wait<T: Send + 'static>(
     mut resized: impl FnMut(),
 ) -> Result<(T, Option<SignalKind>), Error> {
     let Attached { killer, ended } = attached;
+    // Also one that came while the command was prepared.
+    let mut signals = super::interrupt::signals()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
         let mut size = signal(SignalKind::window_change()).map_err(failed)?;
         let ended = par::blocking(ended);
-        // Also one that came while the command was prepared.
-        let asked = super::interrupt::asked();
-        tokio::pin!(ended, asked);
+        tokio::pin!(ended);
         let mut told = None;
         loop {
             let ending = tokio::select! {
                 done = &mut ended => return done.map(|done| (done, told)),
-                first = &mut asked, if told.is_none() => first?,
-                _ = terminate.recv() => SignalKind::terminate(),
-                _ = interrupt.recv() => SignalKind::interrupt(),
+                asked = signals.next() => asked,
                 _ = hang_up.recv() => SignalKind::hangup(),
                 _ = size.recv() => {
                     resized();

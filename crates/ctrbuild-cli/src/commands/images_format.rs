@@ -1,6 +1,7 @@
 //! `ctrbuild images --format`: templates as docker's, with its names of fields and more.
 
 use super::build::usage;
+use super::template::{self, Part};
 use ctrbuild::Error;
 
 /// Fields, and the headings of their columns.
@@ -49,21 +50,20 @@ impl Template {
                 .hint("table, json, or a template such as '{{.Repository}}:{{.Tag}}'"));
         }
         let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find("{{") {
-            literal(&rest[..at], &mut pieces);
-            let Some((name, after)) = rest[at + 2..].split_once("}}") else {
-                return Err(usage(format!("--format {text:?}: `{{{{` has no `}}}}`")));
+        for part in template::parts(text)? {
+            let name = match part {
+                Part::Action(name) => name,
+                Part::Text(text) => {
+                    columns(&text, &mut pieces);
+                    continue;
+                }
             };
-            let name = name.trim();
             let field = name.strip_prefix('.').and_then(|n| FIELDS.iter().position(|(field, _)| *field == n));
             let known = || FIELDS.map(|(field, _)| format!(".{field}")).join(", ");
             pieces.push(Piece::Field(field.ok_or_else(|| {
                 usage(format!("--format: there is no field {name:?}")).hint(format!("there are {}", known()))
             })?));
-            rest = after;
         }
-        literal(rest, &mut pieces);
         Ok(Template { pieces, table })
     }
 
@@ -101,9 +101,7 @@ impl Template {
     }
 }
 
-fn literal(text: &str, pieces: &mut Vec<Piece>) {
-    // Shells pass `\t` on as it is written.
-    let text = text.replace("\\t", "\t").replace("\\n", "\n");
+fn columns(text: &str, pieces: &mut Vec<Piece>) {
     for (n, part) in text.split('\t').enumerate() {
         if n > 0 {
             pieces.push(Piece::Tab);

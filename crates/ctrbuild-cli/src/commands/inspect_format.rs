@@ -2,6 +2,7 @@
 //! `{{json .Config.Env}}`. No other functions of Go's templates.
 
 use super::build::usage;
+use super::template::{self, Part};
 use ctrbuild::Error;
 use serde_json::Value;
 
@@ -14,29 +15,27 @@ pub struct Template(Vec<Piece>);
 
 impl Template {
     pub fn parse(text: &str) -> Result<Template, Error> {
-        let wrong = |what: String| {
-            usage(format!("--format {text:?}: {what}"))
-                .hint("write json, or a text with {{.Name.Name}} or {{json .Name.Name}}")
-        };
+        const HINT: &str = "write json, or a text with {{.Name.Name}} or {{json .Name.Name}}";
+        let wrong = |what: String| usage(format!("--format {text:?}: {what}")).hint(HINT);
         let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find("{{") {
-            pieces.push(Piece::Text(literal(&rest[..at])));
-            let Some((inner, after)) = rest[at + 2..].split_once("}}") else {
-                return Err(wrong("`{{` has no `}}`".into()));
+        for part in template::parts(text).map_err(|e| e.hint(HINT))? {
+            let action = match part {
+                Part::Action(action) => action,
+                Part::Text(text) => {
+                    pieces.push(Piece::Text(text));
+                    continue;
+                }
             };
-            let words: Vec<&str> = inner.split_whitespace().collect();
+            let words: Vec<&str> = action.split_whitespace().collect();
             let (json, path) = match words[..] {
                 [path] => (false, path),
                 ["json", path] => (true, path),
-                _ => return Err(wrong(format!("{:?} is not known", inner.trim()))),
+                _ => return Err(wrong(format!("{action:?} is not known"))),
             };
             let path = path.strip_prefix('.').ok_or_else(|| wrong(format!("{path:?} is not known")))?;
             let path: Vec<String> = path.split('.').filter(|p| !p.is_empty()).map(str::to_string).collect();
             pieces.push(Piece::Value { path, json });
-            rest = after;
         }
-        pieces.push(Piece::Text(literal(rest)));
         match pieces.iter().any(|p| matches!(p, Piece::Value { .. })) {
             true => Ok(Template(pieces)),
             false => Err(wrong("there is no value in it".into())),
@@ -91,11 +90,6 @@ fn plain(value: &Value) -> String {
         }
         other => other.to_string(),
     }
-}
-
-/// Shells pass `\t` and `\n` on as they are written.
-fn literal(text: &str) -> String {
-    text.replace("\\t", "\t").replace("\\n", "\n")
 }
 
 #[cfg(test)]

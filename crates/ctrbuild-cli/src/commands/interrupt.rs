@@ -10,34 +10,43 @@ use std::sync::mpsc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// The first signal, once there was one.
-type Asked = watch::Receiver<Option<SignalKind>>;
+/// How many signals there were, and the last one.
+type Heard = watch::Receiver<(u64, Option<SignalKind>)>;
 
 /// Whether work was dropped for a signal; then another one ends the process at once.
 static DROPPED: AtomicBool = AtomicBool::new(false);
 
-/// Begin to listen. Call it before there is any other runtime, which could take a signal between the making of the handler
-/// and that of its listener.
-pub fn start() -> Result<(), Error> {
-    listener().map(|_| ())
-}
-
-fn listener() -> Result<Asked, Error> {
-    static LISTENER: OnceLock<Result<Asked, String>> = OnceLock::new();
+/// Begins to listen where nobody did. To be called before there is any other runtime, which could take a signal between the
+/// making of the handler and that of its listener.
+fn listener() -> Result<Heard, Error> {
+    static LISTENER: OnceLock<Result<Heard, String>> = OnceLock::new();
     let listener = LISTENER.get_or_init(|| listen().map_err(|e| format!("can't listen for signals: {e}")));
     listener.clone().map_err(Error::world)
 }
 
-/// Wait for the first signal: also one that came since the start.
-pub async fn asked() -> Result<SignalKind, Error> {
-    let mut asked = listener()?;
-    loop {
-        if let Some(signal) = *asked.borrow_and_update() {
-            return Ok(signal);
-        }
-        if asked.changed().await.is_err() {
-            // The listener is gone, which it never is while the process lives.
-            std::future::pending::<()>().await;
+/// Signals since the start, for one who waits for them.
+pub struct Signals {
+    heard: Heard,
+    seen: u64,
+}
+
+pub fn signals() -> Result<Signals, Error> {
+    Ok(Signals { heard: listener()?, seen: 0 })
+}
+
+impl Signals {
+    /// Wait for one that was not given out yet. Of several that came at once it is the last.
+    pub async fn next(&mut self) -> SignalKind {
+        loop {
+            let (count, last) = *self.heard.borrow_and_update();
+            if let Some(signal) = last.filter(|_| count > self.seen) {
+                self.seen = count;
+                return signal;
+            }
+            if self.heard.changed().await.is_err() {
+                // The listener is gone, which it never is while the process lives.
+                std::future::pending::<()>().await;
+            }
         }
     }
 }
@@ -49,8 +58,8 @@ pub fn dropped() {
 
 /// The exit code of this process, if work was dropped for a signal.
 pub fn ended_by() -> Option<u8> {
-    let first = || *listener().ok()?.borrow();
-    DROPPED.load(Ordering::Relaxed).then(first).flatten().map(exit_code)
+    let last = || listener().ok()?.borrow().1;
+    DROPPED.load(Ordering::Relaxed).then(last).flatten().map(exit_code)
 }
 
 /// The exit code of a process that a signal ended, as shells tell it.
@@ -59,8 +68,8 @@ pub fn exit_code(signal: SignalKind) -> u8 {
 }
 
 /// Returns once handlers are in place.
-fn listen() -> std::io::Result<Asked> {
-    let (tell, asked) = watch::channel(None);
+fn listen() -> std::io::Result<Heard> {
+    let (tell, heard) = watch::channel((0, None));
     let (ready, is_ready) = mpsc::channel();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().build() {
@@ -83,12 +92,12 @@ fn listen() -> std::io::Result<Asked> {
                 if DROPPED.load(Ordering::Relaxed) {
                     std::process::exit(i32::from(exit_code(signal)));
                 }
-                tell.send_if_modified(|first| first.replace(signal).is_none());
+                tell.send_modify(|(count, last)| (*count, *last) = (*count + 1, Some(signal)));
             }
         });
     })?;
     match is_ready.recv() {
-        Ok(outcome) => outcome.map(|()| asked),
+        Ok(outcome) => outcome.map(|()| heard),
         Err(_) => Err(std::io::Error::other("the thread for signals ended")),
     }
 }

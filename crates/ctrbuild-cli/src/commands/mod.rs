@@ -47,6 +47,7 @@ mod search;
 mod shell;
 mod store;
 mod tag;
+mod template;
 mod working;
 
 use crate::args::{Command, CompressionArgs, Global, ImageArgs, ImageCommand};
@@ -118,7 +119,7 @@ fn compression(args: &CompressionArgs) -> Result<Option<Compression>, Error> {
 /// Run async work to its end, or to the first SIGINT or SIGTERM: then the work is dropped (which kills
 /// its steps) and the exit code is 130 or 143. A second signal ends the process at once.
 pub fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<Result<T, ExitCode>, Error> {
-    interrupt::start()?;
+    let mut signals = interrupt::signals()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(crate::machine::processors().clamp(1, 8))
         .enable_all()
@@ -127,7 +128,7 @@ pub fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<Result<T,
     let outcome = runtime.block_on(async {
         let signal = tokio::select! {
             done = work => return done.map(Ok),
-            signal = interrupt::asked() => signal?,
+            signal = signals.next() => signal,
         };
         // Steps are being killed while the runtime shuts down.
         interrupt::dropped();

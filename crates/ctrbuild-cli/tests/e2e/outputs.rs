@@ -223,6 +223,10 @@ fn annotations_are_where_they_are_asked_for() {
     assert!(String::from_utf8_lossy(&fs::read(&saved).unwrap()).contains("\"a\": \"b\""));
     let said = place.run(["build", "-t", "no:1", "--annotation=index:a=b", &context]).err();
     assert!(said.contains("for an index") && said.contains("hint:"), "{said}");
+    // Before a step is run.
+    let failing = place.context_in("failing", &[("Dockerfile", "FROM base\nRUN exit 3\n")]);
+    let said = place.run(["build", "--annotation=index:a=b", &failing]).err();
+    assert!(said.contains("for an index"), "{said}");
     let said = place.run(["build", "--annotation=manifest[linux/s390x]:a=b", &context]).err();
     assert!(said.contains("linux/s390x, which is not built"), "{said}");
     let said = place.run(["build", "--annotation=layer:a=b", &context]).err();

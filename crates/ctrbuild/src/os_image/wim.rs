@@ -8,7 +8,7 @@
 //! Deliberately not here: `UtilityVM`, which runs isolated containers and is another image of the file, extended attributes,
 //! object ids and times of access.
 
-use super::{Imported, Installed, version};
+use super::{Imported, Installed, is_another, version};
 use crate::{Error, ErrorKind, Session, compose, images, lookup};
 use digest::DiffId;
 use layer::known::{KnownEntry, KnownKind, KnownLayer};
@@ -213,12 +213,7 @@ fn is_installed(session: &Session, name: &Reference, config: &ImageConfig) -> Re
         // As with archives, what has the kind of another image becomes a base image.
         return Ok(old.kind == images::KIND_BASE);
     }
-    let message = format!(
-        "{} is already installed (use --force): it is another image ({})",
-        name.familiar(),
-        old.target.digest.short()
-    );
-    Err(Error::new(ErrorKind::Conflict, message).hint("--force moves the name to the image of the file"))
+    Err(is_another(name, &old, "file"))
 }
 
 /// Pack the layer into a blob of the store.
@@ -304,24 +299,23 @@ fn entries(wim: &mut Wim, tree: &Tree, layer: &mut KnownLayer<'_>) -> Result<(),
             continue;
         }
         if let Some(hash) = data {
-            wim.copy(&hash, |piece| Ok::<_, Error>(layer.data(piece)?))
-                .map_err(|e| Error { message: format!("{path}: {}", e.message), ..e })?;
+            wim.copy(&hash, |piece| Ok::<_, Error>(layer.data(piece)?)).map_err(|e| within(&path, e))?;
         }
         for stream in &entry.streams {
             let path = format!("{path}:{}", stream.name);
             let size = wim.size(stream.data.as_ref()).map_err(|e| within(&path, e))?;
             layer.entry(&KnownEntry { path: &path, kind: KnownKind::Stream { size }, ..known })?;
             if let Some(hash) = stream.data {
-                wim.copy(&hash, |piece| Ok::<_, Error>(layer.data(piece)?))
-                    .map_err(|e| Error { message: format!("{path}: {}", e.message), ..e })?;
+                wim.copy(&hash, |piece| Ok::<_, Error>(layer.data(piece)?)).map_err(|e| within(&path, e))?;
             }
         }
     }
     Ok(())
 }
 
-fn within(path: &str, e: wim::Error) -> Error {
-    let e = Error::from(e);
+/// An error about the file at `path`.
+fn within(path: &str, e: impl Into<Error>) -> Error {
+    let e = e.into();
     Error { message: format!("{path}: {}", e.message), ..e }
 }
 
